@@ -1,0 +1,2 @@
+// Package publish carries one source to one sink, exactly once.
+package publish

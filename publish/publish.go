@@ -1,0 +1,83 @@
+package publish
+
+import (
+	"context"
+	"errors"
+
+	"github.com/headwaterdb/headwater/capture"
+	"github.com/headwaterdb/headwater/checkpoint"
+)
+
+// A Record is what goes to Kafka. Key and Value are views into the [Encoded] that
+// holds the record.
+type Record struct {
+	Topic     string
+	Partition int32
+	Key       []byte // nil is a null key
+	Value     []byte // nil is a tombstone
+	Headers   []Header
+}
+
+// A Header is one record header.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Encoded is a batch in the form in which it goes to Kafka. It owns the memory of its
+// records.
+type Encoded struct {
+	Records []Record
+	// Entries are the keyed notes that belong into the checkpoint of the transaction
+	// which carries the batch. The last one of a key wins.
+	Entries []capture.Entry
+	// End and InTx are those of the batch.
+	End  capture.Position
+	InTx *capture.InTx
+	// Changes counts the changes in the batch, Time is the newest source time among
+	// them (microseconds since the Unix epoch, 0 without changes).
+	Changes int
+	Time    int64
+	// Buf is the memory that keys and values are appended to. Encoders reuse it.
+	Buf []byte
+}
+
+// An Encoder turns batches into records. It may wait for the schema registry on a new
+// table definition, and is called from one goroutine at a time.
+type Encoder interface {
+	// Resume forgets what earlier calls learned and takes up the entries of the
+	// loaded checkpoint. Run calls it before the first Encode.
+	Resume(ctx context.Context, entries map[string][]byte) error
+	// Encode appends the batch's records, in order, to out. Truncates that are not
+	// published, watermarks and commits leave none.
+	Encode(ctx context.Context, b *capture.Batch, out *Encoded) error
+}
+
+// A Sink is a log that takes records in transactions.
+type Sink interface {
+	// Fence makes sure no earlier writer of this pipeline can commit any more.
+	Fence(ctx context.Context) error
+	Begin(ctx context.Context) (Tx, error)
+	// Discard gives up the open transaction and every connection state. After any
+	// error it is the way back to Fence (rule R13).
+	Discard()
+	Close() error
+}
+
+// A Tx publishes records and the checkpoint that covers them, or nothing.
+type Tx interface {
+	// Produce hands records over. It blocks when the sink is behind. The records'
+	// memory must stay as it is until Commit has returned or the sink was discarded.
+	Produce(ctx context.Context, records []Record) error
+	// Commit makes records and checkpoint visible together. After an error the
+	// outcome is unknown (rule R10) and the Tx must not be used again.
+	Commit(ctx context.Context, cp checkpoint.Checkpoint) error
+}
+
+// Errors that a person has to act on: retrying does not help, the pipeline stops.
+var (
+	// ErrSuperseded: another instance of this pipeline has taken over.
+	ErrSuperseded = errors.New("another instance has taken over this pipeline")
+	// ErrRefused: the sink, as it is configured, does not take what we have.
+	ErrRefused = errors.New("the sink refuses to take records")
+)

@@ -1,0 +1,2 @@
+// Package schema turns table definitions into record schemas and names.
+package schema
