@@ -13,7 +13,7 @@ const (
 	txChunk    = 64
 	// keepBytes bounds what a released batch may hold for reuse, so that one huge row
 	// does not stay resident for ever.
-	keepBytes = 1 << 20
+	keepBytes = 4 << 20
 )
 
 // A Batch is what a Source emits: events in log order, and the memory that they

@@ -36,7 +36,7 @@
 //	TypeTime                    Time           microseconds since midnight, may exceed a day or be negative
 //	TypeTimeTZ                  TimeTZ         as Time, and the offset east of UTC in seconds
 //	TypeTimestamp               Timestamp      microseconds since 1970-01-01, local time read as UTC
-//	TypeTimestampTZ             TimestampTZ    microseconds since 1970-01-01 UTC
+//	TypeTimestampTZ             TimestampTZ    microseconds since 1970-01-01 UTC, and seconds beyond their range
 //	TypeInterval                Interval       months, days, microseconds
 //	TypePoint                   Point          x and y
 //	TypeGeometry, TypeGeography Geometry       (E)WKB bytes, SRID if the value has one

@@ -67,9 +67,10 @@ type Event struct {
 	Tx *Tx
 	// Mark is the id of a Watermark.
 	Mark uint64
-	// Entries are the keyed notes that a Commit adds to the checkpoint, such as which
-	// chunk of which table is done. Nobody but their writer reads them. They own
-	// their memory.
+	// Entries are the keyed notes that the event adds to the checkpoint, such as which
+	// chunk of which table is done. Commits carry them, and the few changes after which
+	// a note must not wait for the commit: a transaction may be cut before it. Nobody
+	// but their writer reads them. They own their memory.
 	Entries []Entry
 }
 

@@ -31,6 +31,9 @@ type Table struct {
 	// Key lists the columns of the record key, in key order: the primary key, else
 	// the first unique index. Empty for a table without either.
 	Key []int
+	// KeyIndex names the unique index whose columns Key lists. It is empty when they
+	// are the primary key, or when there is no key.
+	KeyIndex string
 	// RowKey lists columns that identify one row: the primary key, else a unique
 	// index over NOT NULL columns without a condition. Snapshots cut and merge by
 	// it. Empty when there is none: the table is then read as one piece.
@@ -45,7 +48,7 @@ func (t *Table) Column(name string) int {
 
 // Equal reports whether two definitions say the same.
 func (t *Table) Equal(o *Table) bool {
-	return t.ID == o.ID && t.Origin == o.Origin && slices.Equal(t.Key, o.Key) && slices.Equal(t.RowKey, o.RowKey) &&
+	return t.ID == o.ID && t.Origin == o.Origin && t.KeyIndex == o.KeyIndex && slices.Equal(t.Key, o.Key) && slices.Equal(t.RowKey, o.RowKey) &&
 		slices.EqualFunc(t.Columns, o.Columns, func(a, b Column) bool { return a.equal(&b) })
 }
 

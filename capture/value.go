@@ -125,6 +125,13 @@ func TimestampValue(micros int64) Value { return Value{kind: Timestamp, num: uin
 // TimestampTZValue makes a TimestampTZ: microseconds since 1970-01-01 UTC, or an infinity.
 func TimestampTZValue(micros int64) Value { return Value{kind: TimestampTZ, num: uint64(micros)} }
 
+// FarTimestampTZValue makes a TimestampTZ that lies seconds after micros, for instants
+// beyond 64 bits of microseconds since 1970. Seconds is as small as it can be, so that
+// equal instants are equal values; see [Value.Beyond].
+func FarTimestampTZValue(micros int64, seconds uint32) Value {
+	return Value{kind: TimestampTZ, num: uint64(micros), size: seconds}
+}
+
 // IntervalValue makes an Interval. mem holds months and days and must have 8 bytes
 // that the batch owns.
 func IntervalValue(mem []byte, months, days int32, micros int64) Value {
@@ -184,6 +191,10 @@ func (v *Value) Bool() bool { return v.num != 0 }
 // Int returns the payload of an Int, Date, Time, TimeTZ, Timestamp or TimestampTZ,
 // the microseconds of an Interval, and the dimension of a sparse vector.
 func (v *Value) Int() int64 { return int64(v.num) }
+
+// Beyond returns the seconds that come on top of Int in a TimestampTZ: 0 but for
+// instants after 294247-01-10, where 64 bits of microseconds end.
+func (v *Value) Beyond() uint32 { return v.size }
 
 // Uint returns the payload of a Uint.
 func (v *Value) Uint() uint64 { return v.num }
@@ -294,8 +305,13 @@ func (v Value) String() string {
 		return v.kind.String()
 	case Bool:
 		return strconv.FormatBool(v.Bool())
-	case Int, Date, Time, Timestamp, TimestampTZ:
+	case Int, Date, Time, Timestamp:
 		return v.kind.String() + ":" + strconv.FormatInt(v.Int(), 10)
+	case TimestampTZ:
+		if v.Beyond() > 0 {
+			return fmt.Sprintf("timestamptz:%d+%ds", v.Int(), v.Beyond())
+		}
+		return "timestamptz:" + strconv.FormatInt(v.Int(), 10)
 	case Uint:
 		return "uint:" + strconv.FormatUint(v.num, 10)
 	case Float:
