@@ -16,6 +16,10 @@ const Version = 1
 // Key is the record key of the checkpoint itself; entries have keys of their own.
 const Key = "p"
 
+// TopicName is the topic that holds a pipeline's checkpoint: one partition that belongs
+// to this pipeline alone (rule R2).
+func TopicName(pipeline string) string { return "headwater." + pipeline + ".checkpoint" }
+
 var (
 	// ErrNotFound: the pipeline has never committed a checkpoint.
 	ErrNotFound = errors.New("no checkpoint yet")

@@ -29,17 +29,40 @@ type Header struct {
 type Encoded struct {
 	Records []Record
 	// Entries are the keyed notes that belong into the checkpoint of the transaction
-	// which carries the batch. The last one of a key wins.
+	// which carries the batch. The last one of a key wins. The encoder appends its own;
+	// the publisher adds those of the batch's events.
 	Entries []capture.Entry
-	// End and InTx are those of the batch.
+	// End and InTx are those of the batch. They, Changes and Time are set by the
+	// publisher.
 	End  capture.Position
 	InTx *capture.InTx
 	// Changes counts the changes in the batch, Time is the newest source time among
 	// them (microseconds since the Unix epoch, 0 without changes).
 	Changes int
 	Time    int64
-	// Buf is the memory that keys and values are appended to. Encoders reuse it.
+	// Buf is the memory that keys and values are appended to, see Reserve.
 	Buf []byte
+
+	chunks []*[bufferChunk]byte // that Buf was made of, also before Reserve moved on
+	moved  int64                // bytes in chunks that Buf has left
+}
+
+// Reserve makes room for n bytes behind Buf, in fresh memory when the present piece is
+// too full: what was appended before stays where it is. An encoder calls it before each
+// record, so that a large batch is many pieces and not one that is copied as it grows. A
+// record that needs more than it reserved is only slower.
+func (e *Encoded) Reserve(n int) {
+	if cap(e.Buf)-len(e.Buf) >= n {
+		return
+	}
+	e.moved += int64(len(e.Buf))
+	if n > bufferChunk {
+		e.Buf = make([]byte, 0, n)
+		return
+	}
+	c := buffers.Get().(*[bufferChunk]byte)
+	e.chunks = append(e.chunks, c)
+	e.Buf = c[:0]
 }
 
 // An Encoder turns batches into records. It may wait for the schema registry on a new
@@ -80,4 +103,16 @@ var (
 	ErrSuperseded = errors.New("another instance has taken over this pipeline")
 	// ErrRefused: the sink, as it is configured, does not take what we have.
 	ErrRefused = errors.New("the sink refuses to take records")
+	// ErrConfigChanged: a setting was changed that cannot change here (rules R8, R29).
+	ErrConfigChanged = errors.New("the configuration does not fit the checkpoint")
+)
+
+// Errors that a retry heals. They tell the reasons for one apart, for the metrics.
+var (
+	// ErrFenced: the transaction was ended by a successor or by the broker's timeout.
+	// The two look the same; the claim in the checkpoint tells (section "Two
+	// instances" of DESIGN.md).
+	ErrFenced = errors.New("the transaction was ended by the broker or a successor")
+	// ErrUnknownOutcome: the commit was asked for and its answer was lost (rule R10).
+	ErrUnknownOutcome = errors.New("the outcome of the commit is unknown")
 )

@@ -1,0 +1,279 @@
+package topic
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/headwaterdb/headwater/capture"
+	"github.com/headwaterdb/headwater/checkpoint"
+)
+
+const pipeline = "shop"
+
+type rig struct {
+	*testing.T
+	cluster *kfake.Cluster
+	loader  *Loader
+	log     *bytes.Buffer
+	name    string
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	r := &rig{T: t, cluster: c, log: new(bytes.Buffer), name: checkpoint.TopicName(pipeline)}
+	r.loader = New([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, slog.New(slog.NewTextHandler(r.log, nil)))
+	if err := c.CreateTopic(r.name, 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// writer returns a client with the transactional id.
+func (r *rig) writer(id string) *kgo.Client {
+	r.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(r.cluster.ListenAddrs()...), kgo.TransactionalID(id), kgo.TransactionTimeout(time.Minute))
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(cl.Close)
+	return cl
+}
+
+// write writes records, key and value in turn, in one transaction of cl, and leaves it open.
+func (r *rig) write(cl *kgo.Client, pairs ...string) {
+	r.Helper()
+	if err := cl.BeginTransaction(); err != nil {
+		r.Fatal(err)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		rec := &kgo.Record{Topic: r.name, Key: []byte(pairs[i])}
+		if pairs[i+1] != "" {
+			rec.Value = []byte(pairs[i+1])
+		}
+		if err := cl.ProduceSync(r.Context(), rec).FirstErr(); err != nil {
+			r.Fatal(err)
+		}
+	}
+}
+
+func (r *rig) end(cl *kgo.Client, how kgo.TransactionEndTry) {
+	r.Helper()
+	if err := cl.EndTransaction(r.Context(), how); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// p is the position record with the number seq.
+func (r *rig) p(seq uint64) string {
+	r.Helper()
+	cp := checkpoint.Checkpoint{Pipeline: pipeline, Seq: seq, At: capture.Position(fmt.Sprintf(`{"n":%d}`, seq))}
+	b, err := cp.Marshal()
+	if err != nil {
+		r.Fatal(err)
+	}
+	return string(b)
+}
+
+func (r *rig) load() (checkpoint.Checkpoint, error) { return r.loader.Load(r.Context(), pipeline) }
+
+func (r *rig) wantSeq(seq uint64) checkpoint.Checkpoint {
+	r.Helper()
+	cp, err := r.load()
+	if err != nil {
+		r.Fatal(err)
+	}
+	if cp.Seq != seq {
+		r.Errorf("read checkpoint %d, want %d", cp.Seq, seq)
+	}
+	return cp
+}
+
+func TestLoader_Load(t *testing.T) {
+	t.Run("FindsTheLastCommittedOne", func(t *testing.T) {
+		r := newRig(t)
+		cl := r.writer("headwater.shop")
+		for seq := uint64(1); seq <= 50; seq++ {
+			r.write(cl, checkpoint.Key, r.p(seq))
+			r.end(cl, kgo.TryCommit)
+		}
+		r.write(cl, checkpoint.Key, r.p(51), "s/a", "aborted")
+		r.end(cl, kgo.TryAbort)
+		if cp := r.wantSeq(50); cp.At != `{"n":50}` || cp.Pipeline != pipeline || len(cp.Entries) != 0 {
+			t.Errorf("read %+v", cp)
+		}
+		r.cluster.Compact()
+		r.wantSeq(50)
+	})
+
+	t.Run("CollectsTheEntries", func(t *testing.T) {
+		r := newRig(t)
+		cl := r.writer("headwater.shop")
+		r.write(cl, "s/a", "1", "s/b", "1", "s/c", "1", checkpoint.Key, r.p(1))
+		r.end(cl, kgo.TryCommit)
+		r.write(cl, "s/a", "2", "s/b", "", checkpoint.Key, r.p(2))
+		r.end(cl, kgo.TryCommit)
+		cp := r.wantSeq(2)
+		if len(cp.Entries) != 2 || string(cp.Entries["s/a"]) != "2" || string(cp.Entries["s/c"]) != "1" {
+			t.Errorf("entries %q", cp.Entries)
+		}
+	})
+
+	t.Run("SaysThatThereIsNone", func(t *testing.T) {
+		r := newRig(t)
+		if _, err := r.load(); !errors.Is(err, checkpoint.ErrNotFound) {
+			t.Errorf("an empty topic: %v", err)
+		}
+		cl := r.writer("headwater.shop")
+		r.write(cl, checkpoint.Key, r.p(1))
+		r.end(cl, kgo.TryAbort)
+		if _, err := r.load(); !errors.Is(err, checkpoint.ErrNotFound) {
+			t.Errorf("an aborted claim: %v", err)
+		}
+		if _, err := r.loader.Load(t.Context(), "missing"); !errors.Is(err, checkpoint.ErrNotFound) {
+			t.Errorf("no topic: %v", err)
+		}
+		if info := r.cluster.TopicInfo(checkpoint.TopicName("missing")); info != nil {
+			t.Error("looking for a checkpoint has made its topic")
+		}
+	})
+
+	t.Run("StopsWhenRecordsWereDeleted", func(t *testing.T) {
+		r := newRig(t)
+		cl := r.writer("headwater.shop")
+		r.write(cl, checkpoint.Key, r.p(1))
+		r.end(cl, kgo.TryCommit)
+		if err := r.cluster.DeleteRecords(r.name, 0, r.cluster.PartitionInfo(r.name, 0).HighWatermark); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.load(); !errors.Is(err, checkpoint.ErrUnusable) {
+			t.Errorf("Load returned %v", err)
+		}
+	})
+
+	t.Run("StopsAtWhatItDoesNotUnderstand", func(t *testing.T) {
+		for _, value := range []string{`{"v":2}`, `{"v":1,"pipeline":"other","seq":1,"ts_ms":0}`, `[]`, `{"v":1,"pipeline":"shop","seq":-1}`} {
+			r := newRig(t)
+			cl := r.writer("headwater.shop")
+			r.write(cl, checkpoint.Key, value)
+			r.end(cl, kgo.TryCommit)
+			if _, err := r.load(); !errors.Is(err, checkpoint.ErrUnusable) || !strings.Contains(err.Error(), r.name) {
+				t.Errorf("%s: Load returned %v", value, err)
+			}
+		}
+	})
+
+	t.Run("SaysThatTheNumberStepsBack", func(t *testing.T) { // rule R7
+		r := newRig(t)
+		cl := r.writer("headwater.shop")
+		for _, seq := range []uint64{5, 6, 3} {
+			r.write(cl, checkpoint.Key, r.p(seq))
+			r.end(cl, kgo.TryCommit)
+		}
+		r.wantSeq(3)
+		if !strings.Contains(r.log.String(), "steps back") {
+			t.Errorf("the log says %q", r.log)
+		}
+	})
+
+	t.Run("FollowsTheLeader", func(t *testing.T) {
+		r := newRig(t)
+		cl := r.writer("headwater.shop")
+		for seq := uint64(1); seq <= 20; seq++ {
+			r.write(cl, checkpoint.Key, r.p(seq))
+			r.end(cl, kgo.TryCommit)
+		}
+		h := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.NotLeaderForPartition, Count: 3})
+		r.wantSeq(20)
+		if h.Hits() != 3 {
+			t.Errorf("%d faults", h.Hits())
+		}
+	})
+
+	t.Run("EndsWithItsContext", func(t *testing.T) {
+		r := newRig(t)
+		stranger := r.writer("stranger")
+		r.write(stranger, "x", "y")
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if _, err := r.loader.Load(ctx, pipeline); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Load returned %v", err)
+		}
+		r.end(stranger, kgo.TryAbort)
+	})
+
+	t.Run("ReadsManyQuickly", func(t *testing.T) {
+		r := newRig(t)
+		cl := r.writer("headwater.shop")
+		r.write(cl)
+		var wg sync.WaitGroup
+		for seq := uint64(1); seq <= 20_000; seq++ {
+			wg.Add(1)
+			cl.Produce(t.Context(), &kgo.Record{Topic: r.name, Key: []byte(checkpoint.Key), Value: []byte(r.p(seq))}, func(_ *kgo.Record, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				wg.Done()
+			})
+		}
+		wg.Wait()
+		r.end(cl, kgo.TryCommit)
+		r.wantSeq(20_000)
+	})
+}
+
+// Fault 19: a stranger's open transaction hides everything behind it. Taking the last
+// visible checkpoint for the last one would publish changes twice.
+func TestLoader_WaitsBehindAStrangersTransaction(t *testing.T) {
+	r := newRig(t)
+	r.loader.patience = 50 * time.Millisecond
+	cl, stranger := r.writer("headwater.shop"), r.writer("stranger")
+	r.write(cl, checkpoint.Key, r.p(1))
+	r.end(cl, kgo.TryCommit)
+	r.write(stranger, "x", "y")
+	r.write(cl, checkpoint.Key, r.p(2))
+	r.end(cl, kgo.TryCommit)
+
+	id, epoch, err := stranger.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	type result struct {
+		cp  checkpoint.Checkpoint
+		err error
+	}
+	loaded := make(chan result)
+	go func() {
+		cp, err := r.load()
+		loaded <- result{cp, err}
+	}()
+	select {
+	case got := <-loaded:
+		t.Fatalf("Load did not wait: %+v", got)
+	case <-time.After(500 * time.Millisecond):
+	}
+	r.end(stranger, kgo.TryAbort)
+	got := <-loaded
+	if got.err != nil || got.cp.Seq != 2 {
+		t.Errorf("Load returned %+v", got)
+	}
+	if want := fmt.Sprintf("producer id %d epoch %d", id, epoch); !strings.Contains(r.log.String(), want) {
+		t.Errorf("the log does not name %q: %s", want, r.log)
+	}
+}

@@ -1,0 +1,467 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/headwaterdb/headwater/capture"
+	"github.com/headwaterdb/headwater/checkpoint"
+	"github.com/headwaterdb/headwater/publish"
+	"github.com/headwaterdb/headwater/publish/publishtest"
+)
+
+func TestSink_AtLeastOnceLosesNothing(t *testing.T) {
+	r, n := lossyRig(t, &publishtest.Story{Transactions: 100, Size: sizes, Batch: func() int { return 11 }})
+	r.small()
+	r.cfg.Delivery = AtLeastOnce
+	n.setRule(first(6, kmsg.Produce, answerLost))
+	for kill := 3; kill < 12; kill += 4 {
+		if err := r.supervise(t.Context(), r.stepped(nth("produced", kill, errCrash))); !errors.Is(err, errCrash) {
+			t.Fatal(err)
+		}
+	}
+	r.finish(r.publisher())
+	for _, p := range r.story.Check(r.committed(), 100) {
+		if strings.Contains(p, "missing") || strings.Contains(p, "unknown") {
+			t.Errorf("readers see %s", p)
+		}
+	}
+	if got := r.story.Acked(); got != 100 {
+		t.Errorf("acknowledged up to %d", got)
+	}
+}
+
+// The checkpoint must not be ahead of the records, whatever is lost (section 16 of the
+// protocol: flush first).
+func TestSink_AtLeastOnceWritesTheCheckpointLast(t *testing.T) {
+	r := newRig(t, &publishtest.Story{Transactions: 30, Size: sizes})
+	r.cfg.Delivery = AtLeastOnce
+	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: dataTopic, Err: kerr.InvalidRecord, Count: -1})
+	if err := r.publisher().Run(t.Context()); !errors.Is(err, kerr.InvalidRecord) {
+		t.Fatal(err)
+	}
+	if cp, err := r.loader().Load(t.Context(), pipeline); err != nil || cp.At != "" {
+		t.Errorf("the checkpoint is %+v, %v, want the claim", cp, err)
+	}
+}
+
+func TestSink_AtLeastOnceFencesAnExactlyOnceOwner(t *testing.T) {
+	r := newRig(t, &publishtest.Story{Transactions: 10, Size: sizes})
+	old := r.sink()
+	if err := old.Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := old.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.cfg.Delivery = AtLeastOnce
+	r.finish(r.publisher())
+	if err := tx.Commit(t.Context(), checkpoint.Checkpoint{Pipeline: pipeline, Seq: 99}); !errors.Is(err, publish.ErrFenced) {
+		t.Errorf("the old owner's commit: %v", err)
+	}
+	r.verify(10)
+}
+
+// Brokers without KIP-890 part 2: a commit that was sent more than once is followed by a
+// new fence, so that its late copy cannot hit the next transaction.
+func TestSink_OldBrokers(t *testing.T) {
+	old := kversion.V3_6_0()
+	t.Run("CarryAStory", func(t *testing.T) {
+		r := newRig(t, &publishtest.Story{Transactions: 100, Size: sizes}, kfake.MaxVersions(old)).small()
+		r.finish(r.publisher())
+		r.verify(100)
+	})
+	t.Run("WithoutDescribeTransactions", func(t *testing.T) {
+		r := newRig(t, &publishtest.Story{Transactions: 20, Size: sizes}, kfake.MaxVersions(kversion.V2_8_0())).small()
+		r.finish(r.publisher())
+		r.verify(20)
+	})
+	t.Run("FenceAgainAfterASecondAttempt", func(t *testing.T) {
+		n := new(network)
+		r := newRig(t, &publishtest.Story{Transactions: 100, Size: sizes}, kfake.MaxVersions(old), kfake.ListenFn(n.listen)).small()
+		n.setRule(first(1, kmsg.EndTxn, answerLost))
+		p := r.publisher()
+		if err := p.Run(t.Context()); !errors.Is(err, errMustFence) {
+			t.Fatalf("Run returned %v", err)
+		}
+		r.finish(p)
+		r.verify(100)
+	})
+	t.Run("NewOnesNeedNot", func(t *testing.T) {
+		r, n := lossyRig(t, &publishtest.Story{Transactions: 100, Size: sizes})
+		n.setRule(first(1, kmsg.EndTxn, answerLost))
+		if err := r.small().publisher().Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.verify(100)
+	})
+}
+
+// Rule R16.
+func TestSink_RefusesARecordThatIsTooLarge(t *testing.T) {
+	r := newRig(t, nil)
+	r.cfg.MaxRecordBytes = 2000
+	s := r.sink()
+	tx := begin(t, s)
+	err := tx.Produce(t.Context(), []publish.Record{{Topic: dataTopic, Value: make([]byte, 2001)}})
+	if !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "max_record_bytes") {
+		t.Errorf("Produce returned %v", err)
+	}
+	s.Discard()
+	tx = begin(t, s)
+	fits := []publish.Record{{Topic: dataTopic, Key: make([]byte, 1000), Value: make([]byte, 900), Headers: []publish.Header{{Key: "k", Value: make([]byte, 99)}}}}
+	if err := tx.Produce(t.Context(), fits); err != nil {
+		t.Error(err)
+	}
+	if err := tx.Commit(t.Context(), checkpoint.Checkpoint{Pipeline: pipeline, Seq: 1}); err != nil {
+		t.Error(err)
+	}
+}
+
+func begin(t testing.TB, s *Sink) publish.Tx {
+	t.Helper()
+	if err := s.Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := s.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+func TestSink_WritesTheCheckpointLast(t *testing.T) {
+	r := newRig(t, nil)
+	s := r.sink()
+	tx := begin(t, s)
+	err := tx.Commit(t.Context(), checkpoint.Checkpoint{Pipeline: pipeline, Seq: 1, Entries: map[string][]byte{"s/a": []byte("1"), "t/b": []byte("2"), "s/c": nil}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opts, err := r.cfg.Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(append(opts, kgo.ConsumeTopics(checkpoint.TopicName(pipeline)), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	var keys []string
+	for len(keys) < 4 {
+		cl.PollFetches(t.Context()).EachRecord(func(rec *kgo.Record) { keys = append(keys, string(rec.Key)) })
+	}
+	if want := []string{"s/a", "s/c", "t/b", "p"}; !slices.Equal(keys, want) {
+		t.Errorf("written in the order %q, want %q", keys, want)
+	}
+	configs, err := kadm.NewClient(cl).DescribeTopicConfigs(t.Context(), checkpoint.TopicName(pipeline))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range configs[0].Configs {
+		if c.Key == "cleanup.policy" && *c.Value != "compact" {
+			t.Errorf("cleanup.policy is %s", *c.Value)
+		}
+	}
+}
+
+// A stop interrupts a Produce that waits for the brokers, and ends it soon.
+func TestSink_StopInterruptsProduce(t *testing.T) {
+	r, n := lossyRig(t, nil)
+	r.cfg.BufferRecords = 10
+	s := r.sink()
+	tx := begin(t, s)
+	n.setRule(func(k kmsg.Key) fate {
+		if k == kmsg.Produce {
+			return requestLost
+		}
+		return delivered
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	records := make([]publish.Record, 100)
+	for i := range records {
+		records[i] = publish.Record{Topic: dataTopic, Value: []byte("x")}
+	}
+	if err := tx.Produce(ctx, records); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Produce returned %v", err)
+	}
+	s.Discard()
+}
+
+// Brokers that are away end a Commit with its deadline, not never.
+func TestSink_CommitEndsWithItsDeadline(t *testing.T) {
+	r, n := lossyRig(t, nil)
+	r.cfg.TransactionTimeout = 1500 * time.Millisecond
+	tx := begin(t, r.sink())
+	if err := tx.Produce(t.Context(), []publish.Record{{Topic: dataTopic, Value: []byte("x")}}); err != nil {
+		t.Fatal(err)
+	}
+	n.setRule(func(kmsg.Key) fate { return requestLost })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := tx.Commit(ctx, checkpoint.Checkpoint{Pipeline: pipeline, Seq: 1})
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("Commit returned %v", err)
+	}
+}
+
+// Fault 37: the producer's epoch has 16 bits and grows by one with each transaction; the
+// brokers then give a new producer id.
+func TestFaults_37_TheEpochRunsOver(t *testing.T) {
+	const n = 34_000
+	r := newRig(t, nil)
+	*r.cfg.Linger = 0
+	s := r.sink()
+	if err := s.Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id, _, err := s.cl.ProducerID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for seq := range uint64(n) {
+		s.ended = time.Time{} // the in-memory cluster needs no time between transactions
+		tx, err := s.Begin(t.Context())
+		if err != nil {
+			t.Fatalf("transaction %d: %v", seq, err)
+		}
+		if seq%100 == 0 {
+			if err := tx.Produce(t.Context(), []publish.Record{{Topic: dataTopic, Value: fmt.Appendf(nil, "%d", seq)}}); err != nil {
+				t.Fatalf("transaction %d: %v", seq, err)
+			}
+		}
+		if err := tx.Commit(t.Context(), checkpoint.Checkpoint{Pipeline: pipeline, Seq: seq + 1}); err != nil {
+			t.Fatalf("transaction %d: %v", seq, err)
+		}
+	}
+	if after, _, err := s.cl.ProducerID(t.Context()); err != nil || after == id {
+		t.Errorf("the producer id is %d still, %v", after, err)
+	}
+	if cp, err := r.loader().Load(t.Context(), pipeline); err != nil || cp.Seq != n {
+		t.Errorf("the checkpoint is %+v, %v", cp, err)
+	}
+	if got := len(r.committed()[0]); got != n/100 {
+		t.Errorf("%d records are visible, want %d", got, n/100)
+	}
+}
+
+func TestTopics_EnsureMakesTheTopicOnce(t *testing.T) {
+	r := newRig(t, nil)
+	r.cfg.Topics = TopicConfig{Create: new(true), Partitions: 5, Settings: map[string]string{"retention.ms": "1234567"}}
+	topics, err := NewTopics(r.cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer topics.Close()
+	made := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Observe: true, Count: -1})
+	for range 3 {
+		if n, err := topics.Ensure(t.Context(), "shop.public.orders"); n != 5 || err != nil {
+			t.Errorf("Ensure returned %d, %v", n, err)
+		}
+	}
+	if n, err := topics.Ensure(t.Context(), dataTopic); n != partitions || err != nil {
+		t.Errorf("a topic that exists: %d, %v", n, err)
+	}
+	if made.Hits() != 1 {
+		t.Errorf("%d requests to make a topic", made.Hits())
+	}
+	info := r.cluster.TopicInfo("shop.public.orders")
+	if got := info.Configs["retention.ms"]; got == nil || *got != "1234567" {
+		t.Errorf("retention.ms is %v", got)
+	}
+
+	r.cfg.Topics.Create = new(false)
+	topics, err = NewTopics(r.cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer topics.Close()
+	if _, err := topics.Ensure(t.Context(), "missing"); !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "topics.create") {
+		t.Errorf("Ensure returned %v", err)
+	}
+}
+
+func TestSink_CheckFindsWhatIsWrong(t *testing.T) {
+	findings := func(t *testing.T, r *rig) (wrong, warnings string) {
+		t.Helper()
+		err := r.sink().Check(t.Context())
+		if err == nil {
+			return "", ""
+		}
+		for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+			f := new(capture.Finding)
+			if !errors.As(e, &f) {
+				t.Errorf("%v is not a Finding", e)
+			} else if f.Warning {
+				warnings += f.Error() + "\n"
+			} else {
+				wrong += f.Error() + "\n"
+			}
+		}
+		return wrong, warnings
+	}
+	t.Run("NothingOnAGoodCluster", func(t *testing.T) {
+		r := newRig(t, nil)
+		if wrong, _ := findings(t, r); wrong != "" {
+			t.Error(wrong)
+		}
+	})
+	t.Run("OldBrokersAndFewOfThem", func(t *testing.T) {
+		r := newRig(t, nil, kfake.NumBrokers(1), kfake.MaxVersions(kversion.V3_6_0()))
+		r.cfg.Topics.Replication = 3
+		wrong, warnings := findings(t, r)
+		if !strings.Contains(wrong, "topics.replication") || !strings.Contains(warnings, "transaction.version 0") || !strings.Contains(warnings, "1 broker") {
+			t.Errorf("wrong: %s\nwarnings: %s", wrong, warnings)
+		}
+	})
+	t.Run("ATimeoutThatTheBrokersDoNotAllow", func(t *testing.T) {
+		r := newRig(t, nil, kfake.BrokerConfigs(map[string]string{"transaction.max.timeout.ms": "5000"}))
+		if wrong, _ := findings(t, r); !strings.Contains(wrong, "transaction.max.timeout.ms") {
+			t.Errorf("found %s", wrong)
+		}
+		if err := r.sink().Fence(t.Context()); !errors.Is(err, publish.ErrRefused) {
+			t.Errorf("Fence returned %v", err)
+		}
+	})
+	t.Run("ACheckpointTopicMadeByHandWrongly", func(t *testing.T) {
+		r := newRig(t, nil)
+		if err := r.cluster.CreateTopic(checkpoint.TopicName(pipeline), 3, map[string]string{"cleanup.policy": "delete"}); err != nil {
+			t.Fatal(err)
+		}
+		wrong, _ := findings(t, r)
+		if !strings.Contains(wrong, "3 partitions") || !strings.Contains(wrong, "cleanup.policy") {
+			t.Errorf("found %s", wrong)
+		}
+		if err := r.sink().Fence(t.Context()); !errors.Is(err, checkpoint.ErrUnusable) {
+			t.Errorf("Fence returned %v", err)
+		}
+	})
+	t.Run("NobodyThere", func(t *testing.T) {
+		r := newRig(t, nil)
+		r.cluster.Close()
+		if wrong, _ := findings(t, r); !strings.Contains(wrong, "cannot be reached") {
+			t.Errorf("found %s", wrong)
+		}
+	})
+}
+
+func TestSink_ReleaseEndsWhatIsOpen(t *testing.T) {
+	r := newRig(t, nil)
+	r.cfg.TransactionTimeout = 10 * time.Minute
+	s := r.sink()
+	tx := begin(t, s)
+	if err := tx.Produce(t.Context(), []publish.Record{{Topic: dataTopic, Value: []byte("x")}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cl.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.sink().Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.committed(); len(got) != 0 { // fails when a transaction is open still
+		t.Errorf("visible: %v", got)
+	}
+}
+
+// The sink's own part of the hot path allocates nothing per record.
+func TestTx_ProduceDoesNotAllocatePerRecord(t *testing.T) {
+	var s slab
+	var tx tx
+	promise := tx.settle
+	use := func() {
+		for range 10_000 {
+			r := s.next()
+			*r = kgo.Record{Headers: s.convert(nil)}
+			promise(r, nil)
+		}
+		s.reset()
+	}
+	use()
+	if n := testing.AllocsPerRun(10, use); n > 0 {
+		t.Errorf("%v allocations per 10000 records", n)
+	}
+}
+
+// BenchmarkSink writes records of 200 bytes in transactions of 10 000 to an in-memory
+// cluster, which shares the processor with the client.
+func BenchmarkSink(b *testing.B) {
+	for _, delivery := range []string{ExactlyOnce, AtLeastOnce} {
+		for _, linger := range []time.Duration{0, 5 * time.Millisecond} {
+			b.Run(fmt.Sprintf("%s,linger=%v", delivery, linger), func(b *testing.B) {
+				c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, dataTopic), kfake.BlackholeProduce())
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer c.Close()
+				cfg := Config{Brokers: c.ListenAddrs(), Delivery: delivery, Linger: &linger}
+				cfg.SetDefaults()
+				s, err := New(pipeline, cfg, nil, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer s.Close()
+				records := make([]publish.Record, 500)
+				value := []byte(strings.Repeat("customer order pending Berlin 12.50 ", 6)[:200])
+				for i := range records {
+					records[i] = publish.Record{Topic: dataTopic, Partition: int32(i % 4), Key: value[:8], Value: value}
+				}
+				tx := begin(b, s)
+				b.SetBytes(208)
+				b.ReportAllocs()
+				n, seq := 0, uint64(0)
+				for n < b.N {
+					if err := tx.Produce(b.Context(), records); err != nil {
+						b.Fatal(err)
+					}
+					if n += len(records); n%10_000 == 0 || n >= b.N {
+						seq++
+						if err := tx.Commit(b.Context(), checkpoint.Checkpoint{Pipeline: pipeline, Seq: seq}); err != nil {
+							b.Fatal(err)
+						}
+						if tx, err = s.Begin(b.Context()); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
+			})
+		}
+	}
+}
+
+// Rule R24: a refused first record shows as a flush of 20 ms in a transaction that was
+// short; then the gap widens, and else narrows slowly, within its bounds.
+func TestSink_AdaptsTheGapBetweenTransactions(t *testing.T) {
+	s := &Sink{gap: startGap}
+	for range 100 {
+		s.adaptGap(time.Millisecond, 25*time.Millisecond)
+	}
+	if s.gap != maxGap {
+		t.Errorf("after refusals the gap is %v", s.gap)
+	}
+	s.adaptGap(time.Second, 25*time.Millisecond) // a long transaction tells nothing
+	if s.gap != maxGap {
+		t.Errorf("after a long transaction the gap is %v", s.gap)
+	}
+	for range 1000 {
+		s.adaptGap(time.Millisecond, time.Millisecond)
+	}
+	if s.gap != minGap {
+		t.Errorf("without refusals the gap is %v", s.gap)
+	}
+}

@@ -1,0 +1,167 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/headwaterdb/headwater/publish"
+)
+
+// Topics makes data topics before their first record (rule R15): a topic that appeared by
+// itself in the middle of a transaction would have the brokers' settings, not ours.
+type Topics struct {
+	cfg   Config
+	admin *kadm.Client
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	known map[string]int32
+}
+
+// NewTopics returns a Topics. It connects at the first call of Ensure.
+func NewTopics(cfg Config, log *slog.Logger) (*Topics, error) {
+	cl, log, err := newAdmin(&cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	return &Topics{cfg: cfg, admin: kadm.NewClient(cl), log: log, known: map[string]int32{}}, nil
+}
+
+func newAdmin(cfg *Config, log *slog.Logger) (*kgo.Client, *slog.Logger, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	opts, err := cfg.Options(log)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", publish.ErrRefused, err)
+	}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", publish.ErrRefused, err)
+	}
+	return cl, log, nil
+}
+
+// Ensure makes the topic unless it exists, waits until every partition has a leader and
+// returns how many there are. An answer is remembered.
+func (t *Topics) Ensure(ctx context.Context, topic string) (int32, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n, ok := t.known[topic]; ok {
+		return n, nil
+	}
+	n, err := ensure(ctx, t.admin, newTopic{
+		name: topic, create: *t.cfg.Topics.Create, partitions: t.cfg.Topics.Partitions,
+		replication: t.cfg.Topics.Replication, settings: t.cfg.Topics.Settings,
+	}, t.log)
+	if err != nil {
+		if is(err, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed) {
+			err = refused(err, fmt.Sprintf("grant Create, Describe and Write on Topic %s, or make the topic by hand", topic))
+		}
+		return 0, fmt.Errorf("topic %s: %w", topic, refusedConnection(err))
+	}
+	t.known[topic] = n
+	return n, nil
+}
+
+// Close ends the connections.
+func (t *Topics) Close() { t.admin.Close() }
+
+// A newTopic is what a topic should be if it has to be made.
+type newTopic struct {
+	name        string
+	create      bool
+	partitions  int32
+	replication int16 // 0: 3, or as many as there are brokers
+	settings    map[string]string
+}
+
+// pause is between two looks at what the brokers' metadata show.
+const pause = 50 * time.Millisecond
+
+// ensure is Ensure for any topic.
+func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Logger) (int32, error) {
+	created := false
+	for {
+		meta, err := admin.Metadata(ctx, want.name)
+		if err != nil {
+			return 0, err
+		}
+		d := meta.Topics[want.name]
+		switch {
+		case d.Err == nil && len(d.Partitions) > 0 && led(d):
+			return int32(len(d.Partitions)), nil
+		case d.Err == nil, kerr.IsRetriable(d.Err) && !errors.Is(d.Err, kerr.UnknownTopicOrPartition):
+			// There, but not ready.
+		case !errors.Is(d.Err, kerr.UnknownTopicOrPartition):
+			return 0, d.Err
+		case !want.create:
+			return 0, refused(d.Err, "make the topic, or set topics.create to true")
+		case !created:
+			if err := create(ctx, admin, want, len(meta.Brokers), log); err != nil {
+				return 0, err
+			}
+			created = true
+			continue
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// led reports whether every partition has a leader.
+func led(d kadm.TopicDetail) bool {
+	for _, p := range d.Partitions {
+		if p.Err != nil || p.Leader < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func create(ctx context.Context, admin *kadm.Client, want newTopic, brokers int, log *slog.Logger) error {
+	replication := want.replication
+	if replication == 0 {
+		replication = int16(min(3, brokers))
+	}
+	settings := make(map[string]*string, len(want.settings)+1)
+	for k, v := range maps.All(want.settings) {
+		settings[k] = &v
+	}
+	if _, given := settings["min.insync.replicas"]; !given && replication >= 3 {
+		settings["min.insync.replicas"] = new("2")
+	}
+	resp, err := admin.CreateTopic(ctx, want.partitions, replication, settings, want.name)
+	if err == nil {
+		err = resp.Err
+	}
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		if resp.ErrMessage != "" {
+			err = fmt.Errorf("%w (%s)", err, resp.ErrMessage)
+		}
+		return fmt.Errorf("create with %d partitions and %d replicas: %w", want.partitions, replication, err)
+	}
+	if err == nil {
+		log.Info("made a topic", "topic", want.name, "partitions", want.partitions, "replication", replication)
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
