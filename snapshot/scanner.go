@@ -7,13 +7,19 @@ import (
 )
 
 // A Scanner reads the rows that tables already hold, next to the log. One is used by
-// one [Source], while the log's Stream runs.
+// one [Source], from one goroutine, which starts together with the log's Stream: a
+// method that needs Stream to be connected waits for that.
 type Scanner interface {
-	// Tables lists the captured tables in ascending order of their id.
+	// Tables lists the captured tables in ascending order of their id. Stream's first
+	// batch is not taken before it has answered, so it waits for no event of Stream.
 	Tables(ctx context.Context) ([]Target, error)
-	// View opens a consistent read that holds every transaction Stream has emitted so
-	// far (rule R25); it reads again until it does.
-	View(ctx context.Context) (View, error)
+	// View opens a consistent read of t that holds every transaction Stream has emitted
+	// before the call (rule R25 of publish/DESIGN.md); it reads again until it does.
+	// Emitted is what was handed to emit, also while emit has not returned. The caller
+	// opens its window (R26) before. Stream must be running meanwhile: the first View
+	// waits until it has passed what the checkpoint says was emitted before. Later ones
+	// do not wait for Stream, which may be held in emit until they return.
+	View(ctx context.Context, t Target) (View, error)
 	// Finish says that no View will be opened any more: the scanner may forget what it
 	// keeps for R25.
 	Finish()
@@ -32,17 +38,26 @@ type Target struct {
 	Key []string
 }
 
-// A View is one consistent read.
+// A View is one consistent read of one table. One goroutine uses it; only Holds is
+// called by another one too, the one that Stream calls emit on.
 type View interface {
 	// Scan reads rows of the table whose key sorts after the given one, in key order,
-	// and returns about maxBytes of them. For a keyless table after is nil, and emit is
-	// called with each part; the other tables come back as one Chunk. A nil Chunk.Last
-	// says that the table is done.
+	// and returns about maxBytes of them; a nil after is the table's beginning. Of a
+	// keyless table each call returns the next part, after is nil, and Chunk.Last is
+	// empty but not nil while rows remain. A nil Chunk.Last says that the table is
+	// done. A table that is no longer t.Incarnation is an error. Scan does not wait for
+	// Stream, which may be held in emit until Scan returns.
 	Scan(ctx context.Context, t Target, after []string, maxBytes int) (*Chunk, error)
-	// Holds reports whether the view contains the source transaction.
+	// Holds reports whether the view contains the source transaction. It is cheap, is
+	// called from two goroutines, and answers after Close too.
 	Holds(tx *capture.Tx) bool
 	// Mark makes Stream emit a Watermark event with this id once it has passed
 	// everything that the view can hold (R26). Nothing is written to the database.
+	//
+	// A Watermark stands at a commit boundary: Watermarks are the last events of their
+	// batch, whose End is the position there and whose InTx is nil. They come in the
+	// order of their marks. Mark does not wait for Stream, which may be blocked in emit;
+	// a mark outlives its view, and dies with Stream.
 	Mark(ctx context.Context, id uint64) error
 	Close() error
 }
@@ -52,8 +67,8 @@ type View interface {
 type Chunk struct {
 	*capture.Batch
 	Table *capture.Table
-	// Last is the last key that was read, as the server prints it, or nil when the
-	// table has no further row.
+	// Last is the last key that was read, as the server prints it (UTF-8), or nil when
+	// the table has no further row.
 	Last []string
 	Rows int
 }
