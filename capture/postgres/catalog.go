@@ -463,28 +463,34 @@ func (d *tableDef) decodeTuple(b *capture.Batch, image byte, tuple []byte) (capt
 	return row, nil
 }
 
-// decodeCells decodes a row of a query in text format, one cell per column, nil for
-// NULL. It copies what it needs into b and returns also how many bytes the cells have.
-// Errors are those of decodeTuple.
-func (d *tableDef) decodeCells(b *capture.Batch, cells [][]byte) (row capture.Row, size int, err error) {
+// decodeCells decodes a row of a query, one cell per column, nil for NULL. formats are
+// those that the query asked for, nil for text; see tableDef.formats. It copies what it
+// needs into b and returns also how many bytes the cells have. Errors are those of
+// decodeTuple.
+func (d *tableDef) decodeCells(b *capture.Batch, cells [][]byte, formats []int16) (row capture.Row, size int, err error) {
 	if len(cells) != len(d.columns) {
 		return nil, 0, d.malformed()
 	}
 	row = b.Row(len(cells))
-	for i, text := range cells {
+	for i, cell := range cells {
 		col := &d.columns[i]
-		if text == nil {
+		if cell == nil {
 			if col.notNull {
 				return nil, 0, d.nullError(i)
 			}
 			row[i] = capture.NullValue
 			continue
 		}
-		size += len(text)
-		if col.op.views() {
-			text = b.Copy(text)
+		size += len(cell)
+		switch {
+		case formats != nil && formats[i] == formatBinary:
+			row[i], err = col.decodeBinary(b, cell)
+		case col.op.views():
+			row[i], err = col.decode(b, b.Copy(cell))
+		default:
+			row[i], err = col.decode(b, cell)
 		}
-		if row[i], err = col.decode(b, text); err != nil {
+		if err != nil {
 			return nil, 0, d.valueError(i, err)
 		}
 	}

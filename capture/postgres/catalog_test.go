@@ -136,22 +136,35 @@ func (b *bench) define(table string) *tableDef {
 	return d
 }
 
-// rows reads a table by a query, ordered by its first column.
+// rows reads a table as a view does, ordered by its first column, which stands for its
+// key: by FETCH from a cursor, in the formats of the definition.
 func (b *bench) rows(batch *capture.Batch, d *tableDef) []capture.Row {
 	b.t.Helper()
 	var cols []string
 	for _, c := range d.table.Columns {
 		cols = append(cols, quoteIdent(c.Name))
 	}
-	r := b.conn.ExecParams(b.t.Context(), "SELECT "+strings.Join(cols, ", ")+" FROM "+quoteTable(d.table.ID)+" ORDER BY 1", nil, nil, nil, nil).Read()
+	if _, err := query(b.t.Context(), b.conn, "BEGIN; DECLARE chunk NO SCROLL CURSOR FOR SELECT "+strings.Join(cols, ", ")+" FROM "+quoteTable(d.table.ID)+" ORDER BY 1"); err != nil {
+		b.t.Fatal(err)
+	}
+	formats := d.formats([]int{0})
+	r := b.conn.ExecParams(b.t.Context(), "FETCH ALL FROM chunk", nil, nil, nil, formats).Read()
 	if r.Err != nil {
 		b.t.Fatal(r.Err)
+	}
+	if _, err := query(b.t.Context(), b.conn, "ROLLBACK"); err != nil {
+		b.t.Fatal(err)
+	}
+	for i, f := range r.FieldDescriptions {
+		if formats == nil && f.Format != formatText || formats != nil && f.Format != formats[i] {
+			b.t.Errorf("column %s came in format %d, asked for %d", f.Name, f.Format, formats)
+		}
 	}
 	var out []capture.Row
 	for _, cells := range r.Rows {
 		var row capture.Row
 		d, row = b.row(d, func(d *tableDef) (capture.Row, error) {
-			row, _, err := d.decodeCells(batch, cells)
+			row, _, err := d.decodeCells(batch, cells, formats)
 			return row, err
 		})
 		out = append(out, row)
@@ -314,10 +327,10 @@ var served = []struct {
 	{"time without time zone", capture.Type{Kind: capture.TypeTime, Scale: 6}, true, []string{"00:00:00", "23:59:59.999999", "24:00:00", "12:34:56.000001", "01:02:03.5"}},
 	{"time(1) without time zone", capture.Type{Kind: capture.TypeTime, Scale: 1}, true, []string{"12:34:56.789012", "23:59:59.999999"}},
 	{"time with time zone", capture.Type{Kind: capture.TypeTimeTZ, Scale: 6}, true, []string{"00:00:00+00", "23:59:59.999999-12", "24:00:00+05:30", "12:34:56.5+15:59", "12:00:00-15:59:59"}},
-	{"timestamp without time zone", capture.Type{Kind: capture.TypeTimestamp, Scale: 6}, true, []string{"2024-02-29 12:34:56.789012", "1970-01-01 00:00:00", "1969-12-31 23:59:59.999999", "0001-01-01 00:00:00", "0044-03-15 12:00:00 BC", "4713-01-01 00:00:00 BC", "9999-12-31 23:59:59.999999", "10000-01-01 00:00:00", "294247-01-10 04:00:54.775805", "infinity", "-infinity"}},
+	{"timestamp without time zone", capture.Type{Kind: capture.TypeTimestamp, Scale: 6}, true, []string{"2024-02-29 12:34:56.789012", "1970-01-01 00:00:00", "1969-12-31 23:59:59.999999", "0001-01-01 00:00:00", "0044-03-15 12:00:00 BC", "4713-01-01 00:00:00 BC", "4714-11-24 00:00:00 BC", "9999-12-31 23:59:59.999999", "10000-01-01 00:00:00", "294247-01-10 04:00:54.775805", "infinity", "-infinity"}},
 	{"timestamp(0) without time zone", capture.Type{Kind: capture.TypeTimestamp, Scale: 0}, true, []string{"2024-02-29 12:34:56.789012"}},
 	{"timestamp(3) without time zone", capture.Type{Kind: capture.TypeTimestamp, Scale: 3}, true, []string{"2024-02-29 12:34:56.789012"}},
-	{"timestamp with time zone", capture.Type{Kind: capture.TypeTimestampTZ, Scale: 6}, true, []string{"2024-06-01 00:00:00.1234-11", "2024-06-01 00:00:00+14:00", "0044-03-15 12:00:00 BC", "4713-01-01 00:00:00+00 BC", "294247-01-10 04:00:54.775807+00", "294276-12-31 23:59:59.999999+00", "infinity", "-infinity"}},
+	{"timestamp with time zone", capture.Type{Kind: capture.TypeTimestampTZ, Scale: 6}, true, []string{"2024-06-01 00:00:00.1234-11", "2024-06-01 00:00:00+14:00", "0044-03-15 12:00:00 BC", "4713-01-01 00:00:00+00 BC", "4714-11-24 00:00:00+00 BC", "294247-01-10 04:00:54.775806+00", "294247-01-10 04:00:54.775807+00", "294276-12-31 23:59:59.999999+00", "infinity", "-infinity"}},
 	{"interval", capture.Type{Kind: capture.TypeInterval}, false, []string{"0", "1 year 2 mons -3 days 04:05:06.789", "-1 year -2 mons 3 days -04:05:06.000001", "-1 mon", "11 mons", "-00:00:00.000001", "2147483647:59:59.999999", "178956970 years 7 mons 2147483647 days", "1 day -1 second", "-178956970 years -8 mons"}},
 	{"interval day to second(3)", capture.Type{Kind: capture.TypeInterval}, false, []string{"3 04:05:06.789"}},
 	{"point", capture.Type{Kind: capture.TypePoint}, false, []string{"(1.5,-2.5)", "(Infinity,NaN)", "(0.1,1e-300)"}},
@@ -329,6 +342,7 @@ var served = []struct {
 	{"daterange", capture.Type{Kind: capture.TypeString}, true, []string{"[2019-03-31,2019-04-30)"}},
 	{"own.mood", capture.Type{Kind: capture.TypeEnum, Labels: []string{"sad", "ok", "very, happy"}}, true, []string{"ok", "very, happy"}},
 	{"own.posint", capture.Type{Kind: capture.TypeInt32}, false, []string{"7"}},
+	{"own.instant", capture.Type{Kind: capture.TypeTimestampTZ, Scale: 3}, false, []string{"2024-02-29 12:34:56.789012+00", "-infinity"}},
 	{"own.zip2", capture.Type{Kind: capture.TypeString, Length: 5}, false, []string{"12345"}},
 	{"own.amount", capture.Type{Kind: capture.TypeDecimal, Precision: 10, Scale: 2}, false, []string{"1.5"}},
 	{"own.feeling", capture.Type{Kind: capture.TypeEnum, Labels: []string{"sad", "ok", "very, happy"}}, false, []string{"sad"}},
@@ -361,7 +375,7 @@ var unmappedType = capture.Type{Kind: capture.TypeText, Unmapped: true}
 const servedTypes = `CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION ltree; CREATE EXTENSION isn; CREATE SCHEMA own;
 	CREATE TYPE own.mood AS ENUM ('sad', 'ok', 'very, happy'); CREATE DOMAIN own.posint AS integer CHECK (VALUE > 0);
 	CREATE DOMAIN own.zip AS varchar(5); CREATE DOMAIN own.zip2 AS own.zip; CREATE DOMAIN own.amount AS numeric(10,2);
-	CREATE DOMAIN own.feeling AS own.mood; CREATE DOMAIN own.intarr AS integer[]; CREATE TYPE own.pair AS (a int, b text);
+	CREATE DOMAIN own.instant AS timestamptz(3); CREATE DOMAIN own.feeling AS own.mood; CREATE DOMAIN own.intarr AS integer[]; CREATE TYPE own.pair AS (a int, b text);
 	CREATE TYPE own.ours AS RANGE (subtype = text)`
 
 // Values from the log and from a query are the same, share their definition, and the

@@ -219,7 +219,7 @@ func TestTableDef_RefusesForeignRows(t *testing.T) {
 	if want := `column "price" of type some type`; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v does not name %s", err, want)
 	}
-	if _, _, err := d.decodeCells(b, orderRow[1:]); !errors.Is(err, capture.ErrUnreadable) {
+	if _, _, err := d.decodeCells(b, orderRow[1:], nil); !errors.Is(err, capture.ErrUnreadable) {
 		t.Errorf("a row of a query: %v", err)
 	}
 }
@@ -233,7 +233,7 @@ func TestTableDef_OwnsTheCellsOfQueries(t *testing.T) {
 	for i, c := range orderRow {
 		cells[i] = bytes.Clone(c)
 	}
-	row, size, err := d.decodeCells(b, cells)
+	row, size, err := d.decodeCells(b, cells, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

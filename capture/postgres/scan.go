@@ -284,6 +284,7 @@ type scanTable struct {
 	keyIndex     []int
 	keyTypes     []uint32 // OIDs
 	after        string   // condition "the key sorts after $1, $2, …"
+	formats      []int16  // of the cells; the key is text, as Scan's caller keeps it
 }
 
 // Rows of one FETCH.
@@ -374,7 +375,7 @@ func (v *view) declare(ctx context.Context, after []string) error {
 // are read again by their key.
 func (v *view) fetchInto(ctx context.Context, c *snapshot.Chunk, maxBytes int, largest *int) (rows int, err error) {
 	keyed := len(v.table.key) > 0
-	rr := v.conn.ExecParams(ctx, "FETCH "+strconv.Itoa(v.fetch)+" FROM chunk", nil, nil, nil, nil)
+	rr := v.conn.ExecParams(ctx, "FETCH "+strconv.Itoa(v.fetch)+" FROM chunk", nil, nil, nil, v.table.formats)
 	for rr.NextRow() {
 		rows++
 		if keyed && c.LogBytes >= maxBytes {
@@ -411,7 +412,7 @@ func (v *view) add(ctx context.Context, c *snapshot.Chunk, cells [][]byte) (size
 		v.origin[1] = capture.IntValue(int64(lsn))
 		v.sequence = capture.StringValue(b.Copy(append(appendSequence([]byte("[null,"), lsn), ']')))
 	}
-	row, size, err := v.table.def.decodeCells(b, cells)
+	row, size, err := v.table.def.decodeCells(b, cells, v.table.formats)
 	for err != nil {
 		var outdated *outdatedError
 		if !errors.As(err, &outdated) {
@@ -420,7 +421,7 @@ func (v *view) add(ctx context.Context, c *snapshot.Chunk, cells [][]byte) (size
 		if err := v.amend(ctx, c, outdated); err != nil {
 			return 0, err
 		}
-		row, size, err = v.table.def.decodeCells(b, cells)
+		row, size, err = v.table.def.decodeCells(b, cells, v.table.formats)
 	}
 	ev := b.Add()
 	ev.Op, ev.Snapshot, ev.Table, ev.After = capture.Read, capture.SnapshotRow, v.table.def.table, row
@@ -541,8 +542,11 @@ func (s *Scanner) describe(ctx context.Context, conn *pgconn.PgConn, t snapshot.
 	if err != nil {
 		return nil, fmt.Errorf("read its columns: %w", err)
 	}
-	out.def, err = s.src.catalog.fromTable(ctx, conn, oid, names)
-	return out, err
+	if out.def, err = s.src.catalog.fromTable(ctx, conn, oid, names); err != nil {
+		return nil, err
+	}
+	out.formats = out.def.formats(out.keyIndex)
+	return out, nil
 }
 
 // sortsAfter is the condition that the key sorts after $1, $2, … in the order of ORDER

@@ -199,6 +199,10 @@ func TestScanner_ReadsEachRowOnceInKeyOrder(t *testing.T) {
 		{"uuid", `id uuid PRIMARY KEY`, `SELECT md5(g::text)::uuid FROM generate_series(1, 700) g`},
 		{"bpchar and bytea", `a char(5), b bytea, PRIMARY KEY (a, b)`, `SELECT chr(97 + g % 5), decode(md5(g::text), 'hex') FROM generate_series(1, 700) g`},
 		{"float and bool", `a float8, b bool, c date, PRIMARY KEY (a, b, c)`, `SELECT g / 3.0, g % 2 = 0, date '2020-01-01' - g FROM generate_series(1, 700) g`},
+		{
+			"columns in binary format", `a timestamptz, b bool, c int2, d uuid, e float4, f bytea, g time, h d, PRIMARY KEY (h, a)`,
+			`SELECT timestamptz '2020-01-01' + g * interval '1 us', g % 2 = 0, -g, md5(g::text)::uuid, g / 3.0, decode(md5(g::text), 'hex'), time '00:00' + g * interval '1 s', g FROM generate_series(1, 700) g`,
+		},
 		{"a domain", `id d PRIMARY KEY`, `SELECT g FROM generate_series(1, 700) g`},
 		{"citext in a schema of its own", `id ext.citext PRIMARY KEY`, `SELECT CASE WHEN g % 2 = 0 THEN 'B' ELSE 'a' END || g FROM generate_series(1, 700) g`},
 		{"citext and int", `a ext.citext, b int, PRIMARY KEY (a, b)`, `SELECT CASE WHEN g % 2 = 0 THEN 'B' ELSE 'a' END, g FROM generate_series(1, 700) g`},

@@ -11,9 +11,9 @@ import (
 	"github.com/headwaterdb/headwater/capture"
 )
 
-// Values travel as text, in the log and in queries alike, printed under the pinned
-// settings. The functions of this file turn such text into values, and refuse text that
-// the server would not print.
+// Values travel as text, printed under the pinned settings: in the log always, in queries
+// but for the types of binary.go. The functions of this file turn such text into values,
+// and refuse text that the server would not print.
 
 // An operation says how the text of a type is read.
 type operation uint8
@@ -30,6 +30,7 @@ const (
 	opDecimal
 	opMoney
 	opBytea
+	opUUID // text as it is
 	opBit  // a bit string of at most one bit
 	opBits // any bit string
 	opDate
@@ -53,7 +54,7 @@ var operations = [...]operation{
 	capture.TypeBool: opBool, capture.TypeInt16: opInt16, capture.TypeInt32: opInt32, capture.TypeInt64: opInt64,
 	capture.TypeFloat32: opFloat32, capture.TypeFloat64: opFloat64,
 	capture.TypeDecimal: opDecimal, capture.TypeVarDecimal: opDecimal, capture.TypeMoney: opMoney,
-	capture.TypeBytes: opBytea, capture.TypeBits: opBits,
+	capture.TypeBytes: opBytea, capture.TypeBits: opBits, capture.TypeUUID: opUUID,
 	capture.TypeDate: opDate, capture.TypeTime: opTime, capture.TypeTimeTZ: opTimeTZ,
 	capture.TypeTimestamp: opTimestamp, capture.TypeTimestampTZ: opTimestampTZ, capture.TypeInterval: opInterval,
 	capture.TypePoint: opPoint, capture.TypeGeometry: opGeometry, capture.TypeGeography: opGeometry,
@@ -65,7 +66,7 @@ var operations = [...]operation{
 // views reports whether values are views into the text that they were decoded from.
 func (op operation) views() bool {
 	switch op {
-	case opText, opDecimal, opEnum, opHstore, opArray:
+	case opText, opUUID, opDecimal, opEnum, opHstore, opArray:
 		return true
 	}
 	return false
@@ -94,7 +95,7 @@ func (e *labelError) Error() string { return "its label is unknown" }
 // needs beside the text is taken from b.
 func (d *columnDecoder) decode(b *capture.Batch, text []byte) (capture.Value, error) {
 	switch d.op {
-	case opText:
+	case opText, opUUID:
 		return capture.StringValue(text), nil
 	case opBool:
 		if len(text) == 1 && (text[0] == 't' || text[0] == 'f') {

@@ -42,7 +42,7 @@ func decoderOf(t testing.TB, typ string, mod int32) columnDecoder {
 var oids = map[string]uint32{
 	"bool": oidBool, "int2": oidInt2, "int4": oidInt4, "int8": oidInt8, "oid": oidOID, "float4": oidFloat4, "float8": oidFloat8, "numeric": oidNumeric,
 	"money": oidMoney, "bytea": oidBytea, "bit": oidBit, "varbit": oidVarbit, "date": oidDate, "time": oidTime, "timetz": oidTimeTZ, "timestamp": oidTimestamp,
-	"timestamptz": oidTimestampTZ, "interval": oidInterval, "point": oidPoint, "text": oidText,
+	"timestamptz": oidTimestampTZ, "interval": oidInterval, "point": oidPoint, "text": oidText, "uuid": oidUUID,
 }
 
 func TestValues_OfText(t *testing.T) {
