@@ -43,8 +43,9 @@ type Encoded struct {
 	// Buf is the memory that keys and values are appended to, see Reserve.
 	Buf []byte
 
-	chunks []*[bufferChunk]byte // that Buf was made of, also before Reserve moved on
-	moved  int64                // bytes in chunks that Buf has left
+	first  *[firstChunk]byte    // what Buf begins with: most batches of a quiet source fit in
+	chunks []*[bufferChunk]byte // what Reserve moved on to
+	left   int64                // capacity of the pieces that Buf has left
 }
 
 // Reserve makes room for n bytes behind Buf, in fresh memory when the present piece is
@@ -55,14 +56,18 @@ func (e *Encoded) Reserve(n int) {
 	if cap(e.Buf)-len(e.Buf) >= n {
 		return
 	}
-	e.moved += int64(len(e.Buf))
-	if n > bufferChunk {
+	e.left += int64(cap(e.Buf))
+	switch {
+	case e.first == nil && n <= firstChunk:
+		e.first = firsts.Get().(*[firstChunk]byte)
+		e.Buf = e.first[:0]
+	case n <= bufferChunk:
+		c := buffers.Get().(*[bufferChunk]byte)
+		e.chunks = append(e.chunks, c)
+		e.Buf = c[:0]
+	default:
 		e.Buf = make([]byte, 0, n)
-		return
 	}
-	c := buffers.Get().(*[bufferChunk]byte)
-	e.chunks = append(e.chunks, c)
-	e.Buf = c[:0]
 }
 
 // An Encoder turns batches into records. It may wait for the schema registry on a new

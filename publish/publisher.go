@@ -79,6 +79,7 @@ func (p *Publisher) Run(ctx context.Context) (err error) {
 			p.stats.failed(err)
 			p.Sink.Discard() // the way back to Fence, whatever went wrong (rule R13)
 		}
+		p.dropQueue() // and what was left in it
 		p.enter(Stopped)
 	}()
 
@@ -220,6 +221,12 @@ func (p *Publisher) newQueue() *queue {
 	defer p.mu.Unlock()
 	p.queue = q
 	return q
+}
+
+func (p *Publisher) dropQueue() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.queue = nil
 }
 
 // encode turns a batch into records and queues them. The source's goroutine calls it.

@@ -126,13 +126,16 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// size is what the batch holds in memory.
+// size is what the batch holds in memory, used or not: it is what the bounds of queue
+// and transaction are about.
 func (e *Encoded) size() int64 {
-	return e.moved + int64(len(e.Buf)) + int64(len(e.Records))*int64(unsafe.Sizeof(Record{})) + int64(len(e.Entries))*int64(unsafe.Sizeof(capture.Entry{}))
+	return e.left + int64(cap(e.Buf)) + int64(len(e.Records))*int64(unsafe.Sizeof(Record{})) + int64(len(e.Entries))*int64(unsafe.Sizeof(capture.Entry{}))
 }
 
 const (
-	// bufferChunk is the size of a piece of a batch's memory.
+	// firstChunk and bufferChunk are the sizes of the pieces of a batch's memory: the
+	// first one, and those that a larger batch moves on to.
+	firstChunk  = 8 << 10
 	bufferChunk = 128 << 10
 	// keepRecords bounds the records for which a released batch keeps room.
 	keepRecords = 16 << 10
@@ -140,6 +143,7 @@ const (
 
 var (
 	encodeds = sync.Pool{New: func() any { return new(Encoded) }}
+	firsts   = sync.Pool{New: func() any { return new([firstChunk]byte) }}
 	buffers  = sync.Pool{New: func() any { return new([bufferChunk]byte) }}
 )
 
@@ -148,6 +152,9 @@ func newEncoded() *Encoded { return encodeds.Get().(*Encoded) }
 // release gives the batch's memory to the next ones. Only after the commit of its
 // transaction has returned nil: until then the sink may read it.
 func (e *Encoded) release() {
+	if e.first != nil {
+		firsts.Put(e.first)
+	}
 	for i, c := range e.chunks {
 		buffers.Put(c)
 		e.chunks[i] = nil

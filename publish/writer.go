@@ -39,6 +39,7 @@ type writer struct {
 	entries map[string][]byte
 	records int
 	bytes   int64
+	memory  int64 // what held holds
 	newest  int64 // source time of the newest change, microseconds
 	// part is what the transaction holds of the source transaction that is open at its
 	// end, in changes and in bytes (at least).
@@ -98,6 +99,7 @@ func (w *writer) write(ctx context.Context, e *Encoded) error {
 // hold keeps the batch for the commit and counts it.
 func (w *writer) hold(e *Encoded) {
 	w.held = append(w.held, e)
+	w.memory += e.size()
 	size := int64(0)
 	for i := range e.Records {
 		size += int64(len(e.Records[i].Key) + len(e.Records[i].Value))
@@ -127,7 +129,7 @@ func (w *writer) full(now time.Time) bool {
 		return w.part >= uint64(cfg.MaxRecords) || w.partBytes >= cfg.MaxBytes ||
 			w.records >= 2*cfg.MaxRecords || w.bytes >= 2*cfg.MaxBytes || age >= cfg.TransactionTimeout/3
 	}
-	return w.records >= cfg.MaxRecords || w.bytes >= cfg.MaxBytes || age >= w.interval
+	return w.records >= cfg.MaxRecords || w.bytes >= cfg.MaxBytes || w.memory >= 2*cfg.MaxBytes || age >= w.interval
 }
 
 // due is the moment to commit when no further batch comes before it, or zero.
@@ -246,7 +248,7 @@ func (w *writer) settle(next checkpoint.Checkpoint, began time.Time) {
 	clear(w.entries)
 	w.cancel()
 	w.tx, w.txctx, w.cancel = nil, nil, nil
-	w.records, w.bytes, w.newest, w.part, w.partBytes = 0, 0, 0, 0, 0
+	w.records, w.bytes, w.memory, w.newest, w.part, w.partBytes = 0, 0, 0, 0, 0, 0
 	w.moved = false
 	w.lastCommit = now
 }

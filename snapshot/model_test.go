@@ -413,6 +413,8 @@ func (m *model) Tables(ctx context.Context) (targets []Target, err error) {
 	return targets, err
 }
 
+func (m *model) Begin() {}
+
 func (m *model) Finish() {}
 
 func (m *model) table(id capture.TableID) *modelTable {

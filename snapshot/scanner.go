@@ -20,6 +20,9 @@ type Scanner interface {
 	// waits until it has passed what the checkpoint says was emitted before. Later ones
 	// do not wait for Stream, which may be held in emit until they return.
 	View(ctx context.Context, t Target) (View, error)
+	// Begin says that the next Stream reads tables again, whatever an earlier Finish said:
+	// the scanner keeps what R25 needs from that Stream's start on.
+	Begin()
 	// Finish says that no View will be opened any more: the scanner may forget what it
 	// keeps for R25.
 	Finish()

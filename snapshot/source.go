@@ -76,6 +76,9 @@ func (s *Source) Stream(ctx context.Context, r capture.Resume, emit capture.Emit
 	if err != nil {
 		return err
 	}
+	// A Finish of the Stream before may have come after its end, when what it was sure of
+	// did not reach the checkpoint any more.
+	s.scanner.Begin()
 	sctx, cancel := context.WithCancelCause(ctx)
 	m := newMerge(sctx, cancel, s, notes, r.InTx != nil, emit)
 	s.mu.Lock()

@@ -23,10 +23,10 @@ import (
 // A shelf is a Scanner of tables that do not change, over a scripted log. Each chunk
 // has two rows.
 type shelf struct {
-	log      *capturetest.Source
-	tables   []*shelfTable
-	finished int
-	fail     error // of Tables
+	log             *capturetest.Source
+	tables          []*shelfTable
+	begun, finished int
+	fail            error // of Tables
 }
 
 type shelfTable struct {
@@ -70,6 +70,8 @@ func (s *shelf) View(_ context.Context, target Target) (View, error) {
 	}
 	return v, nil
 }
+
+func (s *shelf) Begin() { s.begun++ }
 
 func (s *shelf) Finish() { s.finished++ }
 
@@ -176,8 +178,8 @@ func TestSource_Stream(t *testing.T) {
 			"read a[int:1] first", "read a[int:2] true", "commit", "read a[int:3] last in table", "commit",
 			"commit", "read c[int:4] last in table", "commit", "read d[int:5] first in table", "read d[int:6] last", "commit",
 		})
-		if s.finished != 1 {
-			t.Errorf("the scanner was finished %d times", s.finished)
+		if s.begun != 1 || s.finished != 1 {
+			t.Errorf("the scanner was begun %d and finished %d times", s.begun, s.finished)
 		}
 		if want := `{"v":1,"mode":"initial","state":"done","attempt":1,"emitted":6}`; entries["snap"] != want {
 			t.Errorf("snap is %s, want %s", entries["snap"], want)

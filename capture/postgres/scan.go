@@ -38,6 +38,9 @@ func (s *Source) Scanner() *Scanner {
 	return s.scanner
 }
 
+// Begin makes the next Stream keep what views need to know.
+func (s *Scanner) Begin() { s.src.scan.begin() }
+
 // Finish forgets what was kept for views, and closes the scanner's connection.
 func (s *Scanner) Finish() {
 	s.src.scan.finish()
@@ -74,7 +77,9 @@ func (s *Scanner) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	// Policies would hide rows that the log shows: with row_security off, reading such
 	// a table fails instead. A tiny cursor_tuple_fraction makes the planner follow the
 	// key's index rather than sort the table for each chunk.
-	if _, err := query(ctx, c, "SET row_security = off; SET cursor_tuple_fraction = 0.000001"); err != nil {
+	if _, err := query(ctx, c, "SET row_security = off; SET cursor_tuple_fraction = 0.000001; "+
+		// PostgreSQL 17 and up: a long read of a table without a key must not be cut short.
+		"SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"); err != nil {
 		closeConn(c)
 		return nil, fmt.Errorf("prepare a connection for reading tables: %w", err)
 	}

@@ -438,6 +438,13 @@ func (s *scanState) proven(v *pgSnapshot) {
 	}
 }
 
+// begin takes an earlier finish back: the next Stream tracks from its start.
+func (s *scanState) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.finished = false
+}
+
 // finish ends tracking until the next Stream, or for it.
 func (s *scanState) finish() {
 	s.mu.Lock()

@@ -108,14 +108,12 @@ func (o *runOptions) run(ctx context.Context, snapshotOnly bool) error {
 		g.Go(func() error { return showProgress(side, p.source.Progress, os.Stderr) })
 	}
 	err = g.Wait()
+	asked := ctx.Err() != nil && errors.Is(err, context.Canceled)
 	switch {
-	case err == nil:
-		log.Info("stopped")
-		return nil
-	case ctx.Err() != nil && errors.Is(err, context.Canceled) && snapshotOnly:
+	case asked && snapshotOnly:
 		log.Warn("stopped before all tables were read: start it again to go on")
 		return nil
-	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+	case asked, err == nil:
 		log.Info("stopped")
 		return nil
 	}

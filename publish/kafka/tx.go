@@ -269,8 +269,12 @@ func (s *slab) convert(headers []publish.Header) []kgo.RecordHeader {
 	return out
 }
 
-// reset takes the records back. Only after a confirmed commit.
+// reset takes the records back, and lets go of what they point to. Only after a
+// confirmed commit.
 func (s *slab) reset() {
+	for i := 0; i*slabChunk < s.n; i++ {
+		clear(s.chunks[i])
+	}
 	if len(s.chunks) > slabKeep {
 		clear(s.chunks[slabKeep:])
 		s.chunks = s.chunks[:slabKeep]
