@@ -37,11 +37,12 @@ func isKeyless(table string) bool { return strings.HasSuffix(table, "keyless") }
 //
 //   - Each change of the log stands in the topics once, and the changes of one key in
 //     the log's order, in one partition.
-//   - A key has at most one snapshot row. (The workload drops no table and asks for no
-//     second snapshot, so there is one attempt.)
+//   - A key has at most one snapshot row per attempt. attempts says how many a table
+//     took: a row that was moved while the log left out one of its large columns may be
+//     read anew, after a crash with its whole table (snapshot/DESIGN.md).
 //   - The last record of each key says what the table says.
 //   - A tombstone stands directly behind each delete.
-func check(history []change, records []record, tables state) (problems []string) {
+func check(history []change, records []record, tables state, attempts map[string]int) (problems []string) {
 	report := func(format string, args ...any) {
 		problems = append(problems, fmt.Sprintf(format, args...))
 	}
@@ -80,8 +81,8 @@ func check(history []change, records []record, tables state) (problems []string)
 			}
 			got[k] = append(got[k], change{r.table, r.key, r.op, 0})
 		case 'r':
-			if reads[k]++; reads[k] > 1 {
-				report("%s %s: read %d times by one snapshot", r.table, r.key, reads[k])
+			if reads[k]++; reads[k] > max(1, attempts[r.table]) {
+				report("%s %s: read %d times in %d attempts", r.table, r.key, reads[k], max(1, attempts[r.table]))
 			}
 		default:
 			got[k] = append(got[k], change{r.table, r.key, r.op, r.ver})
@@ -222,7 +223,7 @@ func TestChecker_SeesEveryDamage(t *testing.T) {
 		{"keyless", 0, 0, "", 'c', 20},
 		{"keyless", 0, 1, "", 'r', 21},
 	}
-	if p := check(history, good, tables); len(p) > 0 {
+	if p := check(history, good, tables, nil); len(p) > 0 {
 		t.Fatalf("an undamaged topic is refused: %q", p)
 	}
 	for name, damage := range map[string]func([]record) []record{
@@ -243,7 +244,7 @@ func TestChecker_SeesEveryDamage(t *testing.T) {
 		"a keyless row doubled":   func(r []record) []record { return append(r, record{"keyless", 0, 9, "", 'c', 20}) },
 		"a keyless row twice":     func(r []record) []record { return append(r, record{"keyless", 0, 9, "", 'r', 20}) },
 	} {
-		if p := check(history, damage(slices.Clone(good)), tables); len(p) == 0 {
+		if p := check(history, damage(slices.Clone(good)), tables, nil); len(p) == 0 {
 			t.Errorf("%s: not seen", name)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -215,7 +217,7 @@ kafka: {brokers: [%q]}
 	if err != nil {
 		t.Fatal(err)
 	}
-	problems := check(history, records, held)
+	problems := check(history, records, held, attempts(t, p))
 	for i, s := range problems {
 		if i == 20 && len(problems) > 25 {
 			t.Errorf("… %d more", len(problems)-i)
@@ -231,6 +233,26 @@ kafka: {brokers: [%q]}
 	if len(history) < 1000 || len(records) < len(history) {
 		t.Errorf("too little happened to prove anything")
 	}
+}
+
+var attemptNote = regexp.MustCompile(`(?m)^note +s/"public"\."(\w+)" .*"attempt":(\d+)`)
+
+// attempts returns how often each table was read from its beginning, as the checkpoint
+// says.
+func attempts(t *testing.T, p *pipeline) map[string]int {
+	t.Helper()
+	out, err := exec.Command(p.bin, "checkpoint", "show", "--config", p.config).CombinedOutput()
+	if err != nil {
+		t.Fatalf("checkpoint show: %v\n%s", err, out)
+	}
+	found := map[string]int{}
+	for _, m := range attemptNote.FindAllStringSubmatch(string(out), -1) {
+		found[m[1]], _ = strconv.Atoi(m[2])
+	}
+	if len(found) != len(keyNames) {
+		t.Fatalf("the checkpoint has notes of %d tables, want %d:\n%s", len(found), len(keyNames), out)
+	}
+	return found
 }
 
 // waitForSlot waits until the program has made its replication slot and reads from it.
