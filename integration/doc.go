@@ -4,6 +4,6 @@
 // import; the servers that the tests start are in integration/servers.
 //
 // Files: imports_test.go keeps the import rule; program_test.go is the program under
-// SIGKILL; history.go and checker.go are the workload's own record of what it did and
-// the check against it; conformance_test.go compares with what a real Debezium wrote.
+// SIGKILL; workload_test.go and checker_test.go are the load, the server's own
+// record of it, and the check against that; conformance_test.go compares with what a real Debezium wrote.
 package integration
