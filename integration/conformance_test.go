@@ -65,7 +65,7 @@ kafka: {brokers: [%[4]q]}
 	p.start()
 	reader := newGoldenReader(t, kafka.Bootstrap, registry.URL())
 	rows := snapshotRows(golden, "ri_index", "ri_nothing")
-	waitFor(t, p, 90*time.Second, fmt.Sprintf("%d rows of the snapshot", rows), func() (bool, error) {
+	waitFor(t, p, 4*time.Minute, fmt.Sprintf("%d rows of the snapshot", rows), func() (bool, error) {
 		n := 0
 		err := reader.each(ctx, goldenPrefix, func(*kgo.Record) error { n++; return nil })
 		return n >= rows, err

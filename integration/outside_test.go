@@ -69,7 +69,7 @@ kafka: {brokers: [%q]}
 `, url, registry.URL, kafka.Bootstrap[0]))
 	p.start()
 	reader := newTopics(t, kafka.Bootstrap, registry.URL)
-	waitFor(t, p, 60*time.Second, "3 rows of the snapshot", func() (bool, error) {
+	waitFor(t, p, 4*time.Minute, "3 rows of the snapshot", func() (bool, error) {
 		n := 0
 		err := reader.each(ctx, "outside", func(*kgo.Record) error { n++; return nil })
 		return n >= 3, err

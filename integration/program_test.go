@@ -258,7 +258,7 @@ func attempts(t *testing.T, p *pipeline) map[string]int {
 // waitForSlot waits until the program has made its replication slot and reads from it.
 func waitForSlot(t *testing.T, conn *pgx.Conn, p *pipeline) {
 	t.Helper()
-	waitFor(t, p, 60*time.Second, "a replication slot", func() (bool, error) {
+	waitFor(t, p, 4*time.Minute, "a replication slot", func() (bool, error) {
 		var n int
 		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE plugin = 'pgoutput' AND active").Scan(&n)
 		return n > 0, err
@@ -272,7 +272,7 @@ func waitForCatchUp(t *testing.T, conn *pgx.Conn, p *pipeline) {
 	if err := conn.QueryRow(t.Context(), "SELECT pg_current_wal_insert_lsn()::text").Scan(&end); err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, p, 180*time.Second, "everything before "+end+" to be acknowledged", func() (ok bool, err error) {
+	waitFor(t, p, 10*time.Minute, "everything before "+end+" to be acknowledged", func() (ok bool, err error) {
 		err = conn.QueryRow(t.Context(), "SELECT coalesce(bool_and(confirmed_flush_lsn >= $1::pg_lsn), false) FROM pg_replication_slots WHERE plugin = 'pgoutput'", end).Scan(&ok)
 		return ok, err
 	})

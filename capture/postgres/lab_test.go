@@ -179,7 +179,7 @@ func (l *lab) follow(s *Source, r capture.Resume, f func(piece) error) error {
 // batches runs Stream and releases each batch after f.
 func (l *lab) batches(s *Source, r capture.Resume, f func(*capture.Batch) error) error {
 	l.t.Helper()
-	ctx, cancel := context.WithTimeout(l.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(l.t.Context(), 2*time.Minute)
 	defer cancel()
 	return s.Stream(ctx, r, func(b *capture.Batch) error {
 		defer b.Release()

@@ -65,7 +65,7 @@ func (l *lab) launch(r capture.Resume, change ...func(*Config)) *running {
 
 func (r *running) connected() {
 	r.l.t.Helper()
-	limit, cancel := context.WithTimeout(r.l.t.Context(), 20*time.Second)
+	limit, cancel := context.WithTimeout(r.l.t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := r.src.scan.wait(limit, false); err != nil {
 		r.end()
@@ -81,7 +81,7 @@ func (r *running) end() {
 // await waits for a line.
 func (r *running) await(line string) {
 	r.l.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for {
 		r.mu.Lock()
 		grew, lines := r.grew, r.tape.lines()

@@ -130,7 +130,7 @@ func (c *command) exits(code int) {
 	c.t.Helper()
 	select {
 	case <-c.ended:
-	case <-time.After(60 * time.Second):
+	case <-time.After(3 * time.Minute):
 		c.t.Fatalf("it has not ended; want exit code %d", code)
 	}
 	if got := c.cmd.ProcessState.ExitCode(); got != code {
@@ -141,7 +141,7 @@ func (c *command) exits(code int) {
 // await waits until a condition holds, for as long as anything may take on a busy machine.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !holds(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}

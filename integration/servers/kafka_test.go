@@ -32,7 +32,7 @@ func client(t *testing.T, opts ...kgo.Opt) *kgo.Client {
 // roundTrip creates a topic, writes a record in a transaction and reads it back.
 func roundTrip(t *testing.T, topic string, replicas int16, opts ...kgo.Opt) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	writer := client(t, append(opts, kgo.TransactionalID(topic), kgo.DefaultProduceTopic(topic))...)
 	if _, err := kadm.NewClient(writer).CreateTopic(ctx, 1, replicas, nil, topic); err != nil {
@@ -52,7 +52,7 @@ func roundTrip(t *testing.T, topic string, replicas int16, opts ...kgo.Opt) {
 
 func expectRecord(t *testing.T, topic, want string, opts ...kgo.Opt) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	reader := client(t, append(opts, kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
@@ -95,7 +95,7 @@ func TestKafkaAuth(t *testing.T) {
 		roundTrip(t, name, 1, kgo.SeedBrokers(k.SASL...), kgo.SASL(mechanism))
 	}
 
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	alice := kadm.NewClient(client(t, kgo.SeedBrokers(k.SASL...), kgo.SASL(plain.Auth{User: "alice", Pass: "alice-secret"}.AsMechanism())))
 	if _, err := alice.CreateTopic(ctx, 1, 1, nil, "forbidden"); !errors.Is(err, kerr.TopicAuthorizationFailed) {

@@ -94,7 +94,7 @@ func TestPostgresStandby(t *testing.T) {
 			expect(t, url, "SELECT pg_is_in_recovery()::text", "true")
 
 			run(t, primary.URL("postgres"), "INSERT INTO followed VALUES (2)")
-			for deadline := time.Now().Add(20 * time.Second); query(t, url, "SELECT count(*)::text FROM followed") != "2"; {
+			for deadline := time.Now().Add(2 * time.Minute); query(t, url, "SELECT count(*)::text FROM followed") != "2"; {
 				if time.Now().After(deadline) {
 					t.Fatalf("the standby does not follow its primary; its log:\n%s", standby.LogTail(20))
 				}

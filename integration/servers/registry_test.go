@@ -13,7 +13,7 @@ import (
 func TestRegistry(t *testing.T) {
 	t.Parallel()
 	r := servers.Own(t).RegistryWith(servers.RegistryConfig{})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cl, err := sr.NewClient(sr.URLs(r.URL))
 	if err != nil {

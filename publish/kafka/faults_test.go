@@ -551,7 +551,7 @@ func (r *rig) background(pause time.Duration, f func()) (stop func()) {
 
 func (r *rig) until(ok func() bool) {
 	r.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.Fatal("it does not happen")
 		}
@@ -619,13 +619,13 @@ func TestChaos(t *testing.T) {
 			})
 			defer stop()
 
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			var zombies sync.WaitGroup
 			defer zombies.Wait()
 			var told atomic.Bool
 			instances := 0
-			for ctx.Err() == nil && !told.Load() {
+			for instances < 150 && ctx.Err() == nil && !told.Load() { // then calm, whatever is left of the story
 				instances++
 				steps := 1 + rng.Intn(40)
 				p := r.stepped(func(context.Context, string) error {
@@ -652,12 +652,9 @@ func TestChaos(t *testing.T) {
 			zombies.Wait()
 			stop()
 			n.setRule(nil)
-			if !told.Load() {
-				t.Fatalf("the story was not told to its end in time: transaction %d, %d instances", r.story.Acked(), instances)
-			}
-			r.finish(r.publisher()) // a zombie may have told the end; this one settles what it left
+			t.Logf("%d instances to transaction %d, %d requests or answers lost", instances, r.story.Acked(), n.losses())
+			r.finish(r.publisher()) // tells the rest, and settles what a zombie left
 			r.verify(250)
-			t.Logf("%d instances, %d requests or answers lost", instances, n.losses())
 		})
 	}
 }

@@ -81,7 +81,7 @@ func (r *rig) publisherOn(s publish.Sink) *publish.Publisher {
 // committed returns what a read-committed consumer sees in the data topic, by partition.
 func (r *rig) committed() map[int32][]string {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	opts, err := r.cfg.Options(nil)
 	if err != nil {

@@ -49,7 +49,7 @@ func remake(t *testing.T, a *kadm.Client) {
 	if _, err := a.DeleteTopics(t.Context(), dataTopic, checkpoint.TopicName(pipeline)); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := a.CreateTopic(t.Context(), partitions, 1, nil, dataTopic)
 		if err == nil {
 			err = resp.Err
@@ -155,7 +155,7 @@ func TestRealBrokers(t *testing.T) {
 			t.Errorf("deleted: Run returned %v", err)
 		}
 		// Somebody's tool makes it again, empty. The coordinator still knows of a commit.
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 			resp, err := a.CreateTopic(t.Context(), 1, 1, nil, topic)
 			if err == nil && resp.Err == nil {
 				break
