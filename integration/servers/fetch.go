@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -71,35 +73,73 @@ func lockCache(ctx context.Context, cache, name string) (unlock func(), err erro
 // fills a new one, which then gets the name: a folder that has its name is whole.
 // Names carry the version of what is in them.
 func cached(ctx context.Context, name string, build func(dir string) error) (string, error) {
+	find := func(cache string) string {
+		dir := filepath.Join(cache, name)
+		if _, err := os.Stat(dir); err != nil {
+			return ""
+		}
+		return dir
+	}
+	return makeCached(ctx, name, find, func(dir string) (string, error) { return name, build(dir) })
+}
+
+// cachedRelease does the same for what is fetched in whichever release its
+// publisher has at the time. The folder is named prefix.REST, where build returns
+// prefix.REST; an older one of that prefix serves as well, and the newest best.
+func cachedRelease(ctx context.Context, prefix string, build func(dir string) (name string, err error)) (string, error) {
+	find := func(cache string) string {
+		dirs, _ := filepath.Glob(filepath.Join(cache, prefix+".[0-9]*")) // fails only on a bad pattern
+		dirs = slices.DeleteFunc(dirs, func(dir string) bool { return strings.HasSuffix(dir, ".lock") })
+		if len(dirs) == 0 {
+			return ""
+		}
+		return slices.MaxFunc(dirs, func(a, b string) int { return slices.Compare(numbers(a[len(cache):]), numbers(b[len(cache):])) })
+	}
+	return makeCached(ctx, prefix, find, build)
+}
+
+// numbers returns the numbers in a text: those of its version.
+func numbers(text string) (n []int) {
+	for _, digits := range strings.FieldsFunc(text, func(r rune) bool { return r < '0' || r > '9' }) {
+		i, _ := strconv.Atoi(digits) // too large a number is no version
+		n = append(n, i)
+	}
+	return n
+}
+
+// makeCached returns what find finds in the cache, and else what build makes in
+// the folder it is given, under the name it returns.
+func makeCached(ctx context.Context, what string, find func(cache string) string, build func(dir string) (name string, err error)) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, name)
-	if _, err := os.Stat(dir); err == nil {
+	if dir := find(cache); dir != "" {
 		return dir, nil
 	}
-	unlock, err := lockCache(ctx, cache, name)
+	unlock, err := lockCache(ctx, cache, what)
 	if err != nil {
 		return "", err
 	}
 	defer unlock()
-	if _, err := os.Stat(dir); err == nil {
+	if dir := find(cache); dir != "" {
 		return dir, nil // made by the process we waited for
 	}
-	unfinished := filepath.Join(cache, ".new-"+name)
+	unfinished := filepath.Join(cache, ".new-"+what)
 	if err := os.RemoveAll(unfinished); err != nil {
-		return "", fmt.Errorf("make %s in the cache: %w", name, err)
+		return "", fmt.Errorf("make %s in the cache: %w", what, err)
 	}
 	if err := os.Mkdir(unfinished, 0o755); err != nil {
-		return "", fmt.Errorf("make %s in the cache: %w", name, err)
+		return "", fmt.Errorf("make %s in the cache: %w", what, err)
 	}
 	defer os.RemoveAll(unfinished)
-	if err := build(unfinished); err != nil {
-		return "", fmt.Errorf("make %s: %w", name, err)
+	name, err := build(unfinished)
+	if err != nil {
+		return "", fmt.Errorf("make %s: %w", what, err)
 	}
+	dir := filepath.Join(cache, name)
 	if err := os.Rename(unfinished, dir); err != nil {
-		return "", fmt.Errorf("make %s in the cache: %w", name, err)
+		return "", fmt.Errorf("make %s in the cache: %w", what, err)
 	}
 	return dir, nil
 }

@@ -124,12 +124,15 @@ func (k *Kafka) create(ctx context.Context, c KafkaConfig, format, logging strin
 		return fmt.Errorf("configure Kafka's log: %w", err)
 	}
 	if c.Auth {
-		if err := k.makeCertificates(); err != nil {
+		if err := makeCertificates(k.run.path); err != nil {
 			return err
 		}
+		k.CAFile = filepath.Join(k.run.path, caFile)
+		k.CertFile = filepath.Join(k.run.path, clientCert)
+		k.KeyFile = filepath.Join(k.run.path, clientKey)
 	}
 	for try := 1; ; try++ {
-		if err := k.configure(c, format); err != nil {
+		if err := k.configure(ctx, c, format); err != nil {
 			return err
 		}
 		err := k.start(ctx, k.nodes)

@@ -1,22 +1,14 @@
 package servers
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
+	"context"
 	"fmt"
 	"maps"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // kafkaUsers each have the password NAME-secret.
@@ -34,9 +26,9 @@ rootLogger.appenderRef.out.ref=out
 
 // configure chooses ports and writes what each node needs, over that of an earlier
 // try.
-func (k *Kafka) configure(c KafkaConfig, format string) error {
+func (k *Kafka) configure(ctx context.Context, c KafkaConfig, format string) error {
 	const listeners = 4 // plain, controller, SASL, TLS
-	ports, err := freePorts(listeners * c.Nodes)
+	ports, err := k.run.ports(ctx, listeners*c.Nodes)
 	if err != nil {
 		return err
 	}
@@ -165,7 +157,7 @@ func (k *Kafka) authSettings() map[string]string {
 		"listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config": scram,
 
 		"ssl.keystore.type":       "PEM",
-		"ssl.keystore.location":   filepath.Join(k.run.path, "server.pem"),
+		"ssl.keystore.location":   filepath.Join(k.run.path, serverFile),
 		"ssl.truststore.type":     "PEM",
 		"ssl.truststore.location": filepath.Join(k.run.path, "ca.pem"),
 		"ssl.client.auth":         "requested",
@@ -182,80 +174,4 @@ func kafkaProperties(settings map[string]string) string {
 		fmt.Fprintf(&b, "%s=%s\n", key, settings[key])
 	}
 	return b.String()
-}
-
-// makeCertificates makes an authority, and certificates for brokers and a client.
-func (k *Kafka) makeCertificates() error {
-	k.CAFile = filepath.Join(k.run.path, "ca.pem")
-	k.CertFile = filepath.Join(k.run.path, "client.crt")
-	k.KeyFile = filepath.Join(k.run.path, "client.key")
-
-	ca, caKey, caPEM, _, err := certificate("ca", nil, nil)
-	if err != nil {
-		return err
-	}
-	_, _, serverPEM, serverKeyPEM, err := certificate("server", ca, caKey)
-	if err != nil {
-		return err
-	}
-	_, _, clientPEM, clientKeyPEM, err := certificate("client", ca, caKey)
-	if err != nil {
-		return err
-	}
-	for file, text := range map[string][]byte{
-		k.CAFile:   caPEM,
-		k.CertFile: clientPEM,
-		k.KeyFile:  clientKeyPEM,
-		// Kafka wants the key and the chain in one file.
-		filepath.Join(k.run.path, "server.pem"): slices.Concat(serverKeyPEM, serverPEM, caPEM),
-	} {
-		if err := os.WriteFile(file, text, 0o600); err != nil {
-			return fmt.Errorf("write Kafka's certificates: %w", err)
-		}
-	}
-	return nil
-}
-
-// certificate makes one that the authority signs, or an authority when it is nil.
-func certificate(name string, ca *x509.Certificate, caKey *ecdsa.PrivateKey) (
-	cert *x509.Certificate, key *ecdsa.PrivateKey, certPEM, keyPEM []byte, err error,
-) {
-	fail := func(err error) (*x509.Certificate, *ecdsa.PrivateKey, []byte, []byte, error) {
-		return nil, nil, nil, nil, fmt.Errorf("make Kafka's certificate %s: %w", name, err)
-	}
-	if key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		return fail(err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 100))
-	if err != nil {
-		return fail(err)
-	}
-	cert = &x509.Certificate{
-		SerialNumber:          serial,
-		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(30 * 24 * time.Hour),
-		BasicConstraintsValid: true,
-	}
-	if ca == nil {
-		cert.IsCA = true
-		cert.KeyUsage = x509.KeyUsageCertSign
-		ca, caKey = cert, key
-	} else {
-		cert.DNSNames = []string{"localhost"}
-		cert.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
-		cert.KeyUsage = x509.KeyUsageDigitalSignature
-		cert.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, ca, &key.PublicKey, caKey)
-	if err != nil {
-		return fail(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fail(err)
-	}
-	certPEM = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	keyPEM = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	return cert, key, certPEM, keyPEM, nil
 }

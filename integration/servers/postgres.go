@@ -122,7 +122,7 @@ func (p *Postgres) create(ctx context.Context, c PostgresConfig) error {
 		return err
 	}
 	for try := 1; ; try++ {
-		ports, err := freePorts(1)
+		ports, err := p.run.ports(ctx, 1)
 		if err != nil {
 			return err
 		}
@@ -392,8 +392,8 @@ func (p *Postgres) initdb(ctx context.Context, dir string) error {
 	return nil
 }
 
-// copyData copies a data directory and gives it the permissions that PostgreSQL
-// insists on.
+// copyData copies a data directory and gives it to our user alone, as PostgreSQL
+// insists.
 func copyData(to, from string) error {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		return fmt.Errorf("copy the data directory: %w", err)

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,6 +30,8 @@ type command struct {
 	args []string
 	dir  string
 	env  []string // added to our own
+	// stdin is what run gives the program to read; nil means nothing.
+	stdin io.Reader
 
 	// orphan is the signal the kernel sends when our process ends first; zero
 	// means SIGKILL.
@@ -68,7 +71,7 @@ func (c command) run(ctx context.Context) (string, error) {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		cmd := c.exec(ctx)
-		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = c.stdin, &out, &out
 		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 		cmd.WaitDelay = time.Second
 		if err := cmd.Start(); err != nil {
@@ -219,12 +222,13 @@ func logTail(file string, n int) string {
 	return lastLines(string(b), n)
 }
 
-// freePorts returns n distinct ports on which nobody listens.
+// freePorts returns n distinct ports on which nobody listens, and none of those
+// that are reserved.
 //
 // They lie below the ephemeral range. A port from within it (as listening on
 // port 0 gives) can become the local port of any outgoing connection while its
 // server is down, and the server could then not be restarted.
-func freePorts(n int) ([]int, error) {
+func freePorts(n int, reserved ...int) ([]int, error) {
 	limit := ephemeralPorts()
 	var listeners []net.Listener
 	defer func() {
@@ -235,6 +239,9 @@ func freePorts(n int) ([]int, error) {
 	var ports []int
 	for range 1000 {
 		port := limit - 1 - rand.IntN(12000)
+		if slices.Contains(reserved, port) {
+			continue
+		}
 		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
 			continue // taken, by us or by another
@@ -315,6 +322,39 @@ func sweep(root string) error {
 		_ = os.RemoveAll(dir)
 	}
 	return nil
+}
+
+// portsFile lists the ports that belong to the servers of a run folder.
+const portsFile = "ports"
+
+// ports returns n free ports that belong to our servers until the folder is
+// removed: no other run folder gets them while a server of ours is down.
+func (d *runDir) ports(ctx context.Context, n int) ([]int, error) {
+	runLock.Lock()
+	defer runLock.Unlock()
+	root := filepath.Dir(d.path)
+	unlock, err := lockCache(ctx, filepath.Dir(root), "run")
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var reserved []int
+	files, _ := filepath.Glob(filepath.Join(root, "*", portsFile)) // fails only on a bad pattern
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // removed just now
+		}
+		reserved = append(reserved, numbers(string(text))...)
+	}
+	ports, err := freePorts(n, reserved...)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(d.path, portsFile), fmt.Append(nil, ports), 0o644); err != nil {
+		return nil, fmt.Errorf("reserve ports: %w", err)
+	}
+	return ports, nil
 }
 
 // remove deletes the folder; nothing may run in it any more.

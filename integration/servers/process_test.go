@@ -60,6 +60,16 @@ func help(kind string) error {
 			return err
 		}
 		s, stop = started{PIDs: []int{k.PID(1)}}, k.Close
+	case "mysql", "mariadb":
+		begin, version := servers.StartMySQL, "9"
+		if kind == "mariadb" {
+			begin, version = servers.StartMariaDB, "10.11"
+		}
+		m, err := begin(ctx, servers.MySQLConfig{Version: version})
+		if err != nil {
+			return err
+		}
+		s, stop = started{PIDs: []int{m.PID()}, Dir: m.Dir}, m.Close
 	case "registry":
 		r, err := servers.StartRegistry(ctx, servers.RegistryConfig{})
 		if err != nil {
@@ -103,7 +113,7 @@ func helper(t *testing.T, kind string, env ...string) (cmd *exec.Cmd, wait func(
 }
 
 func TestServersEndWithTheirProcess(t *testing.T) {
-	for _, kind := range []string{"postgres", "kafka", "registry"} {
+	for _, kind := range []string{"postgres", "mysql", "mariadb", "kafka", "registry"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			cmd, wait, _ := helper(t, kind)

@@ -78,7 +78,7 @@ func StartRegistry(ctx context.Context, c RegistryConfig) (*Registry, error) {
 		log:    filepath.Join(run.path, "server.log"),
 	}
 	for try := 1; ; try++ {
-		ports, err := freePorts(2)
+		ports, err := r.run.ports(ctx, 2)
 		if err != nil {
 			return nil, errors.Join(err, run.remove())
 		}

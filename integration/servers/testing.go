@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -53,6 +54,58 @@ func (f For) Postgres(version string) *Postgres {
 func (f For) PostgresWith(c PostgresConfig) *Postgres {
 	f.tb.Helper()
 	return get(f, "PostgreSQL", c, StartPostgres)
+}
+
+// MySQL returns a server of that version ("8.0" or "9", empty for any) with our
+// settings, or the one that the environment names for it.
+func (f For) MySQL(version string) *MySQL {
+	f.tb.Helper()
+	if m := f.externalMySQL(mysql.MySQLFlavor, version); m != nil {
+		return m
+	}
+	return f.MySQLWith(MySQLConfig{Version: version})
+}
+
+// MySQLWith returns a MySQL server with that configuration, whatever the
+// environment names.
+func (f For) MySQLWith(c MySQLConfig) *MySQL {
+	f.tb.Helper()
+	return get(f, "MySQL", c, StartMySQL)
+}
+
+// MariaDB returns a server of that version ("10.11" or "11", empty for any) with
+// our settings, or the one that the environment names for it.
+func (f For) MariaDB(version string) *MySQL {
+	f.tb.Helper()
+	if m := f.externalMySQL(mysql.MariaDBFlavor, version); m != nil {
+		return m
+	}
+	return f.MariaDBWith(MySQLConfig{Version: version})
+}
+
+// MariaDBWith returns a MariaDB server with that configuration, whatever the
+// environment names.
+func (f For) MariaDBWith(c MySQLConfig) *MySQL {
+	f.tb.Helper()
+	return get(f, "MariaDB", c, StartMariaDB)
+}
+
+// externalMySQL returns the server that the environment names, or nil.
+func (f For) externalMySQL(flavor, version string) *MySQL {
+	f.tb.Helper()
+	name := "HEADWATER_TEST_" + strings.ToUpper(flavor)
+	if version != "" {
+		name += "_" + strings.ReplaceAll(version, ".", "_")
+	}
+	addr := os.Getenv(name)
+	if addr == "" {
+		return nil
+	}
+	m, err := externalMySQL(f.tb.Context(), flavor, addr)
+	if err != nil {
+		f.tb.Fatalf("use the server of %s: %v", name, err)
+	}
+	return m
 }
 
 // Kafka returns a cluster of one node, or the one that the environment names.
@@ -126,6 +179,27 @@ func (p *Postgres) dropDatabase(ctx context.Context, name string) error {
 		}
 	}
 	return p.exec(ctx, "DROP DATABASE "+name+" WITH (FORCE)")
+}
+
+// Database creates a database for the test and returns its name, which is dropped
+// when the test ends. The server's one binlog tells of all databases.
+func (m *MySQL) Database(tb testing.TB) string {
+	tb.Helper()
+	name := fmt.Sprintf("test_%08x", rand.Uint32())
+	if _, err := m.query(tb.Context(), "CREATE DATABASE "+name); err != nil {
+		tb.Fatalf("create a database for the test: %v\n%s", err, m.LogTail(20))
+	}
+	tb.Cleanup(func() {
+		if m.external == nil && !m.process().running() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if _, err := m.query(ctx, "DROP DATABASE "+name); err != nil {
+			tb.Logf("drop the database %s: %v", name, err)
+		}
+	})
+	return name
 }
 
 func (p *Postgres) exec(ctx context.Context, sql string) error {

