@@ -22,11 +22,16 @@ type Config struct {
 	// committed. Defaults 50000 and 32 MiB.
 	MaxRecords int   `yaml:"max_records"`
 	MaxBytes   int64 `yaml:"max_bytes"`
+	// MaxPartitions ends a Kafka transaction at the next source commit too, and cuts a
+	// source transaction when it has twice as many: at each commit the brokers write a
+	// marker into every partition. Default 2000.
+	MaxPartitions int `yaml:"max_partitions"`
 	// Silence is how long nothing must have come from the source to call it idle.
 	// Default 2ms.
 	Silence time.Duration `yaml:"silence"`
-	// IdleInterval is how often a position is committed while the log moves without
-	// changes of ours, so that the database can drop its log. Default 10s.
+	// IdleInterval is how often the checkpoint is committed without changes: so the
+	// database can drop its log while that moves without changes of ours, and an instance
+	// that was superseded learns of it. Default 10s.
 	IdleInterval time.Duration `yaml:"idle_interval"`
 	// QueueBytes bounds the encoded batches that wait while a transaction commits.
 	// Default 8 MiB, a few hundredths of a second at full speed.
@@ -42,6 +47,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.MaxCommitInterval, 5*time.Second)
 	setDefault(&c.MaxRecords, 50_000)
 	setDefault(&c.MaxBytes, 32<<20)
+	setDefault(&c.MaxPartitions, 2000)
 	setDefault(&c.Silence, 2*time.Millisecond)
 	setDefault(&c.IdleInterval, 10*time.Second)
 	setDefault(&c.QueueBytes, 8<<20)
@@ -71,6 +77,7 @@ func (c *Config) Validate() error {
 		"max_commit_interval is %v; it must be at most a third of the transaction timeout, %v", c.MaxCommitInterval, c.TransactionTimeout)
 	check(c.MaxRecords > 0, "max_records is %d; it must be positive", c.MaxRecords)
 	check(c.MaxBytes > 0, "max_bytes is %d; it must be positive", c.MaxBytes)
+	check(c.MaxPartitions > 0, "max_partitions is %d; it must be positive", c.MaxPartitions)
 	check(c.Silence > 0, "silence is %v; it must be positive", c.Silence)
 	check(c.IdleInterval > 0, "idle_interval is %v; it must be positive", c.IdleInterval)
 	check(c.QueueBytes > 0, "queue_bytes is %d; it must be positive", c.QueueBytes)

@@ -173,6 +173,34 @@ func TestPublisher_Run(t *testing.T) {
 		}
 	})
 
+	t.Run("EndsATransactionThatTouchesTooManyPartitions", func(t *testing.T) {
+		const small, large = 4, 60 // changes; each has the next partition of 64
+		for size, want := range map[int]int{small: 12, large: 22} {
+			r := newRig(t, &publishtest.Story{Transactions: 40, Size: func(int) int { return size }, Batch: func() int { return 2 }})
+			r.cfg.MaxPartitions = 10
+			r.parts.Encoder = publishtest.Encoder{Topic: "data", Partitions: 64}
+			p, _ := r.instance()
+			if err := p.Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.verify(40)
+			most := 0
+			for _, c := range r.log.Commits() {
+				touched := map[int32]bool{}
+				for _, rec := range c.Records {
+					touched[rec.Partition] = true
+				}
+				most = max(most, len(touched))
+				if size == small && c.Checkpoint.InTx != nil {
+					t.Errorf("a small transaction was cut: %+v", c.Checkpoint.InTx)
+				}
+			}
+			if most > want || most < want/2 {
+				t.Errorf("transactions of %d changes: a commit touches %d partitions, want up to %d", size, most, want)
+			}
+		}
+	})
+
 	t.Run("CommitsAtOnceWhenTheSourceFallsSilent", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, &publishtest.Story{Transactions: 20, Size: func(int) int { return 1 }, Pause: every(time.Second)})
@@ -246,7 +274,7 @@ func TestPublisher_Run(t *testing.T) {
 		})
 	})
 
-	t.Run("CommitsPositionsWithoutChangesNowAndThen", func(t *testing.T) {
+	t.Run("CommitsWithoutChangesNowAndThen", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, &publishtest.Story{Transactions: 100, Endless: true, Size: func(int) int { return 0 }, Pause: every(time.Second)})
 			p, _ := r.instance()
@@ -259,8 +287,8 @@ func TestPublisher_Run(t *testing.T) {
 			if cps[1].At != publishtest.Position(1) {
 				t.Errorf("the first position of all was not committed at once: %+v", cps[1])
 			}
-			if n := len(cps); n < 11 || n > 13 {
-				t.Errorf("%d commits in 100 s of heartbeats, want one each 10 s", n)
+			if n := len(cps); n < 13 || n > 15 {
+				t.Errorf("%d commits in 130 s, want one each 10 s", n)
 			}
 			if got := r.story.Acked(); got != 100 {
 				t.Errorf("acknowledged up to %d", got)
@@ -505,6 +533,41 @@ func TestPublisher_TwoInstances(t *testing.T) {
 		}
 	})
 
+	t.Run("AnIdleOneFindsOut", func(t *testing.T) { // although the log does not move
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, &publishtest.Story{Transactions: 10, Size: sizes, Endless: true})
+			old, _ := r.instance()
+			ended := make(chan error)
+			go func() {
+				err := old.Run(t.Context())
+				for errors.Is(err, publish.ErrFenced) {
+					err = old.Run(t.Context())
+				}
+				ended <- err
+			}()
+			time.Sleep(time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			successor, _ := r.instance()
+			stayed := make(chan error)
+			go func() {
+				err := successor.Run(ctx)
+				for errors.Is(err, publish.ErrFenced) {
+					err = successor.Run(ctx)
+				}
+				stayed <- err
+			}()
+			began := time.Now()
+			if err := <-ended; !errors.Is(err, publish.ErrSuperseded) || time.Since(began) > r.cfg.IdleInterval {
+				t.Errorf("after %v the old instance ended with %v", time.Since(began), err)
+			}
+			if err := <-stayed; !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the new instance ended with %v", err)
+			}
+			r.verify(10)
+		})
+	})
+
 	t.Run("ABrokerTimeoutIsNotASuccessor", func(t *testing.T) { // fault 15
 		r := newRig(t, &publishtest.Story{Transactions: 100, Size: sizes})
 		r.cfg.MaxRecords = 20
@@ -704,7 +767,7 @@ func TestConfig_ValidateNamesEveryMistake(t *testing.T) {
 	}
 	c = publish.Config{CommitInterval: time.Millisecond, MaxRecords: -1}
 	err := c.Validate()
-	for _, key := range []string{"commit_interval", "max_records", "max_bytes", "silence", "idle_interval", "queue_bytes"} {
+	for _, key := range []string{"commit_interval", "max_records", "max_bytes", "max_partitions", "silence", "idle_interval", "queue_bytes"} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s is not named in %v", key, err)
 		}

@@ -19,13 +19,15 @@ import (
 //
 //   - It begins with the first batch that has something to say after the last one ended.
 //   - At a batch end that is a commit boundary of the source it is committed once it
-//     holds MaxRecords or MaxBytes, is as old as the commit interval, or nothing has come
-//     for Silence.
+//     holds MaxRecords or MaxBytes or touches MaxPartitions, is as old as the commit
+//     interval, or nothing has come for Silence.
 //   - A source transaction which is itself larger than MaxRecords or MaxBytes is cut at
-//     any batch end, and so is one that would make the Kafka transaction twice as large, or
-//     keep it open beyond a third of its timeout (rule R23). The checkpoint then points
-//     inside it.
-//   - Positions alone, without records or entries, wait for IdleInterval.
+//     any batch end, and so is one that would make the Kafka transaction twice as large or
+//     wide, or keep it open beyond a third of its timeout (rule R23). The checkpoint then
+//     points inside it.
+//   - Positions alone, without records or entries, wait for IdleInterval. After it the
+//     checkpoint is committed even when nothing has moved: whoever was superseded while
+//     the database was idle finds out, and lets go of the source.
 type writer struct {
 	p     *Publisher
 	queue *queue
@@ -40,6 +42,7 @@ type writer struct {
 	records int
 	bytes   int64
 	memory  int64 // what held holds
+	touched partitionSet
 	newest  int64 // source time of the newest change, microseconds
 	// part is what the transaction holds of the source transaction that is open at its
 	// end, in changes and in bytes (at least).
@@ -102,7 +105,9 @@ func (w *writer) hold(e *Encoded) {
 	w.memory += e.size()
 	size := int64(0)
 	for i := range e.Records {
-		size += int64(len(e.Records[i].Key) + len(e.Records[i].Value))
+		r := &e.Records[i]
+		size += int64(len(r.Key) + len(r.Value))
+		w.touched.add(r.Topic, r.Partition)
 	}
 	w.records += len(e.Records)
 	w.bytes += size
@@ -127,17 +132,19 @@ func (w *writer) full(now time.Time) bool {
 	age := now.Sub(w.opened)
 	if w.inTx != nil {
 		return w.part >= uint64(cfg.MaxRecords) || w.partBytes >= cfg.MaxBytes ||
-			w.records >= 2*cfg.MaxRecords || w.bytes >= 2*cfg.MaxBytes || age >= cfg.TransactionTimeout/3
+			w.records >= 2*cfg.MaxRecords || w.bytes >= 2*cfg.MaxBytes || w.touched.n >= 2*cfg.MaxPartitions ||
+			age >= cfg.TransactionTimeout/3
 	}
-	return w.records >= cfg.MaxRecords || w.bytes >= cfg.MaxBytes || w.memory >= 2*cfg.MaxBytes || age >= w.interval
+	return w.records >= cfg.MaxRecords || w.bytes >= cfg.MaxBytes || w.memory >= 2*cfg.MaxBytes ||
+		w.touched.n >= cfg.MaxPartitions || age >= w.interval
 }
 
 // due is the moment to commit when no further batch comes before it, or zero.
 func (w *writer) due() time.Time {
 	cfg := &w.p.cfg
 	switch now := time.Now(); {
-	case w.tx == nil && !w.moved:
-		return time.Time{}
+	case w.tx == nil && w.at == "":
+		return time.Time{} // the source has not said where it begins
 	case w.tx == nil && w.cp.At == "":
 		return now // the first position of all is worth a commit of its own (rule R28)
 	case w.tx == nil:
@@ -246,11 +253,52 @@ func (w *writer) settle(next checkpoint.Checkpoint, began time.Time) {
 	}
 	w.held = w.held[:0]
 	clear(w.entries)
+	w.touched.reset()
 	w.cancel()
 	w.tx, w.txctx, w.cancel = nil, nil, nil
 	w.records, w.bytes, w.memory, w.newest, w.part, w.partBytes = 0, 0, 0, 0, 0, 0
 	w.moved = false
 	w.lastCommit = now
+}
+
+// A partitionSet counts the partitions of one transaction. Its zero value is empty.
+type partitionSet struct {
+	n    int
+	seen map[string][]bool // by topic and partition
+
+	// Most records go to the topic of the one before.
+	topic string
+	last  []bool
+}
+
+func (s *partitionSet) add(topic string, partition int32) {
+	if topic != s.topic || int(partition) >= len(s.last) {
+		s.turn(topic, int(partition))
+	}
+	if !s.last[partition] {
+		s.last[partition] = true
+		s.n++
+	}
+}
+
+// turn makes topic the last one, with room for partition.
+func (s *partitionSet) turn(topic string, partition int) {
+	if s.seen == nil {
+		s.seen = map[string][]bool{}
+	}
+	s.topic, s.last = topic, s.seen[topic]
+	if more := partition + 1 - len(s.last); more > 0 {
+		s.last = append(s.last, make([]bool, more)...)
+		s.seen[topic] = s.last
+	}
+}
+
+// reset empties the set. It keeps its memory: there are about as many topics as tables.
+func (s *partitionSet) reset() {
+	for _, seen := range s.seen {
+		clear(seen)
+	}
+	s.n = 0
 }
 
 // adapt sets the commit interval (rule R24): longer while commits that take this long

@@ -26,7 +26,7 @@ type rig struct {
 	*testing.T
 	cluster *kfake.Cluster
 	loader  *Loader
-	log     *bytes.Buffer
+	log     *syncBuffer
 	name    string
 }
 
@@ -37,7 +37,7 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	r := &rig{T: t, cluster: c, log: new(bytes.Buffer), name: checkpoint.TopicName(pipeline)}
+	r := &rig{T: t, cluster: c, log: new(syncBuffer), name: checkpoint.TopicName(pipeline)}
 	r.loader = New([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, slog.New(slog.NewTextHandler(r.log, nil)))
 	if err := c.CreateTopic(r.name, 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
 		t.Fatal(err)
@@ -258,22 +258,43 @@ func TestLoader_WaitsBehindAStrangersTransaction(t *testing.T) {
 		cp  checkpoint.Checkpoint
 		err error
 	}
-	loaded := make(chan result)
+	loaded := make(chan result, 1)
 	go func() {
 		cp, err := r.load()
 		loaded <- result{cp, err}
 	}()
-	select {
-	case got := <-loaded:
-		t.Fatalf("Load did not wait: %+v", got)
-	case <-time.After(500 * time.Millisecond):
+	want := fmt.Sprintf("producer id %d epoch %d", id, epoch)
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(r.log.String(), want); {
+		select {
+		case got := <-loaded:
+			t.Fatalf("Load did not wait: %+v", got)
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the log does not name %q: %s", want, r.log)
+		}
 	}
 	r.end(stranger, kgo.TryAbort)
 	got := <-loaded
 	if got.err != nil || got.cp.Seq != 2 {
 		t.Errorf("Load returned %+v", got)
 	}
-	if want := fmt.Sprintf("producer id %d epoch %d", id, epoch); !strings.Contains(r.log.String(), want) {
-		t.Errorf("the log does not name %q: %s", want, r.log)
-	}
+}
+
+// A syncBuffer may be read while it is written.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
 }

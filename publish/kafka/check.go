@@ -24,7 +24,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	meta, err := s.admin.BrokerMetadata(ctx)
 	if err != nil {
 		return errors.Join(&capture.Finding{
-			What:   fmt.Sprintf("Kafka cannot be reached at %v: %v", s.cfg.Brokers, refusedConnection(err)),
+			What:   fmt.Sprintf("Kafka cannot be reached at %v: %v", s.cfg.Brokers, s.cfg.explain(err, false)),
 			Remedy: "correct brokers, tls and sasl in the kafka section",
 		})
 	}

@@ -18,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/twmb/franz-go/plugin/kslog"
+
+	"github.com/headwaterdb/headwater/capture"
 )
 
 // Values of [Config.Delivery].
@@ -108,29 +110,9 @@ type SASL struct {
 	Username  string `yaml:"username"`
 	// Password, or PasswordFile to read it from; the file is read again for each
 	// connection, so a changed password is taken up without a restart.
-	Password     Secret `yaml:"password"`
-	PasswordFile string `yaml:"password_file"`
+	Password     capture.Secret `yaml:"password"`
+	PasswordFile string         `yaml:"password_file"`
 }
-
-// A Secret is text that prints as asterisks.
-type Secret string
-
-const hidden = "********"
-
-// String keeps the secret out of texts.
-func (Secret) String() string { return hidden }
-
-// GoString keeps it out of %#v.
-func (Secret) GoString() string { return hidden }
-
-// LogValue keeps it out of logs.
-func (Secret) LogValue() slog.Value { return slog.StringValue(hidden) }
-
-// MarshalText keeps it out of files.
-func (Secret) MarshalText() ([]byte, error) { return []byte(hidden), nil }
-
-// UnmarshalText takes the secret as it is.
-func (s *Secret) UnmarshalText(text []byte) error { *s = Secret(text); return nil }
 
 // SetDefaults fills in what was left out.
 func (c *Config) SetDefaults() {

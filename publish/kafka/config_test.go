@@ -2,17 +2,29 @@ package kafka
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/headwaterdb/headwater/checkpoint"
@@ -54,7 +66,7 @@ func TestValidateName(t *testing.T) {
 	}
 }
 
-func TestSecret_DoesNotPrint(t *testing.T) {
+func TestConfig_PrintsNoSecret(t *testing.T) {
 	c := Config{Brokers: []string{"kafka:9092"}, SASL: SASL{Mechanism: "PLAIN", Username: "u", Password: "hunter2"}}
 	c.SetDefaults()
 	var logged bytes.Buffer
@@ -90,6 +102,111 @@ func TestConfig_OptionsNameTheFileThatIsWrong(t *testing.T) {
 		if _, err := New(pipeline, c, nil, nil); !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s: %v", key, err)
 		}
+	}
+}
+
+// selfSigned makes a certificate for 127.0.0.1 that only its own file vouches for.
+func selfSigned(t *testing.T) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "nobody"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, kind string, der []byte) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", private)
+}
+
+// Who meets the wrong kind of port is told which setting to change. Before the first
+// success that stops the pipeline, unless a broker that goes down looks the same.
+func TestSink_NamesTheSettingThatConnectingNeeds(t *testing.T) {
+	certFile, keyFile := selfSigned(t)
+	ours, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// answers makes a port that reads the first bytes, sends its answer and hangs up.
+	answers := func(answer []byte) func(net.Conn) {
+		return func(c net.Conn) {
+			if _, err := c.Read(make([]byte, 4096)); err == nil {
+				c.Write(answer)
+			}
+		}
+	}
+	handshake := func(cfg *tls.Config) func(net.Conn) {
+		cfg.Certificates = []tls.Certificate{ours}
+		return func(c net.Conn) {
+			s := tls.Server(c, cfg)
+			if s.Handshake() == nil {
+				s.Read(make([]byte, 4096))
+			}
+			io.Copy(io.Discard, c) // so that the alert is not lost in a reset
+		}
+	}
+	encrypted := TLS{Enabled: true, CAFile: certFile}
+	for _, c := range []struct {
+		name    string
+		port    func(net.Conn)
+		tls     TLS
+		want    string
+		refused bool
+	}{
+		{"plaintext on a TLS port", answers([]byte{21, 3, 3, 0, 2, 2, 10}), TLS{}, "set tls.enabled to true", true},
+		{"TLS on a port that answers in plaintext", answers([]byte("\x00\x00\x00\x04what")), encrypted, "set tls.enabled to false", true},
+		{"TLS on a port that hangs up", answers(nil), encrypted, "set tls.enabled to false", false},
+		{"plaintext on a port that hangs up", answers(nil), TLS{}, "(tls.enabled) or a login (sasl)", false},
+		{"no certificate, TLS 1.3", handshake(&tls.Config{ClientAuth: tls.RequireAnyClientCert}), encrypted, "set tls.cert_file", true},
+		{"no certificate, TLS 1.2", handshake(&tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}), encrypted, "set tls.cert_file", true},
+		{"an unknown authority", handshake(&tls.Config{}), TLS{Enabled: true}, "set tls.ca_file", true},
+		{"another name", handshake(&tls.Config{}), TLS{Enabled: true, CAFile: certFile, ServerName: "kafka"}, "tls.server_name", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var ports sync.WaitGroup
+			ports.Go(func() {
+				for {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					ports.Go(func() { defer conn.Close(); c.port(conn) })
+				}
+			})
+			t.Cleanup(func() { l.Close(); ports.Wait() })
+			r := &rig{T: t, cfg: Config{Brokers: []string{l.Addr().String()}, TLS: c.tls}}
+			r.cfg.SetDefaults()
+			r.cfg.extra = []kgo.Opt{kgo.RequestRetries(2), kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond })}
+			s := r.sink()
+			err = s.Fence(t.Context())
+			if err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, publish.ErrRefused) != c.refused {
+				t.Errorf("Fence returned %v", err)
+			}
+			s.connected = true // the brokers, or their settings, are being changed
+			if err := s.Fence(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) || errors.Is(err, publish.ErrRefused) {
+				t.Errorf("later, Fence returned %v", err)
+			}
+		})
 	}
 }
 

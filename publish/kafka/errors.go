@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"strings"
+	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,7 +32,7 @@ func (s *Sink) classify(err error) error {
 	if is(err, kerr.TransactionalIDAuthorizationFailed, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed) {
 		return refused(err, s.rights())
 	}
-	return refusedConnection(err)
+	return s.cfg.explain(err, s.connected)
 }
 
 // rights are the access rights that a pipeline needs, as the remedy of an error.
@@ -42,44 +45,72 @@ func (s *Sink) rights() string {
 		id, checkpoint.TopicName(s.name))
 }
 
-// refusedConnection marks the errors of connecting and of settings that do not pass.
-func refusedConnection(err error) error {
-	var (
-		unknownCA x509.UnknownAuthorityError
-		hostname  x509.HostnameError
-		invalid   x509.CertificateInvalidError
-		record    tls.RecordHeaderError
-		alert     tls.AlertError
-		eof       *kgo.ErrFirstReadEOF
-	)
+// explain marks the errors of settings that the brokers do not take, and adds the remedy.
+// Of connecting and logging in, only those before the first success are for certain the
+// settings' fault. Later, a broker or a password is being changed, which heals.
+func (c *Config) explain(err error, connected bool) error {
 	switch {
 	case err == nil:
 		return nil
-	case is(err, kerr.SaslAuthenticationFailed):
-		return refused(err, "correct sasl.username and sasl.password")
-	case is(err, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState):
-		return refused(err, "set sasl.mechanism to one that the brokers offer on this port")
 	case is(err, kerr.UnsupportedVersion):
 		return refused(err, "the brokers are too old; use Kafka 2.5 or later, or delivery: at-least-once")
 	case is(err, kerr.InvalidReplicationFactor):
 		return refused(err, "set topics.replication and checkpoint_replication to at most the number of brokers")
 	case is(err, kerr.InvalidPartitions, kerr.InvalidTopicException, kerr.InvalidConfig, kerr.PolicyViolation):
 		return refused(err, "correct the topics section, or make the topic by hand")
-	case errors.As(err, &unknownCA), errors.As(err, &hostname), errors.As(err, &invalid):
-		return refused(err, "set tls.ca_file to the certificate that signs the brokers', and tls.server_name to the name in it")
-	case errors.As(err, &record):
-		return refused(err, "the port does not speak TLS: set tls.enabled to false, or use the brokers' TLS port")
-	case errors.As(err, &alert):
-		return refused(err, "the brokers do not take our certificate: set tls.cert_file and tls.key_file to one that they trust")
-	case errors.As(err, &eof), errors.Is(err, io.EOF):
-		// Also what a broker that is going down looks like, so it is worth a retry.
-		return fmt.Errorf("%w (check tls and sasl in the configuration)", err)
 	}
-	return err
+	switch remedy, certain := c.connecting(err); {
+	case remedy == "":
+		return err
+	case certain && !connected:
+		return refused(err, remedy)
+	default:
+		return fmt.Errorf("%w; remedy, if it lasts: %s", err, remedy)
+	}
+}
+
+// connecting says what to do about an error of connecting or logging in, or "". It is
+// certain when nothing but the settings of one side can be the cause.
+func (c *Config) connecting(err error) (remedy string, certain bool) {
+	var (
+		unknownCA x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		record    tls.RecordHeaderError
+		op        *net.OpError
+	)
+	switch {
+	case is(err, kerr.SaslAuthenticationFailed):
+		return "correct sasl.username and sasl.password", true
+	case is(err, kerr.UnsupportedSaslMechanism, kerr.IllegalSaslState):
+		return "set sasl.mechanism to one that the brokers offer on this port", true
+	case errors.As(err, &unknownCA), errors.As(err, &hostname), errors.As(err, &invalid):
+		return "set tls.ca_file to the certificate that signs the brokers', and tls.server_name to the name in it", true
+	case errors.As(err, &record):
+		return "the port does not speak TLS: set tls.enabled to false, or use the brokers' TLS port", true
+	case strings.Contains(err.Error(), "tls alert record"): // the client has no type for it
+		return "the port speaks TLS: set tls.enabled to true, or use the brokers' plaintext port", true
+	case errors.As(err, &op) && op.Op == "remote error": // crypto/tls: an alert of the other side
+		return "the brokers break off TLS with us: set tls.cert_file and tls.key_file to a certificate that they trust", true
+	case !is(err, io.EOF, syscall.ECONNRESET):
+		return "", false
+	// What remains is also what a broker that goes down, or a proxy without one, looks like.
+	case c.TLS.Enabled && (strings.Contains(err.Error(), "unable to dial") || strings.Contains(err.Error(), "using TLS when the broker is not expecting it")):
+		return "the port closes the connection in the TLS handshake: if it does not speak TLS, set tls.enabled to false, or use the brokers' TLS port", false
+	case errors.As(err, new(*kgo.ErrFirstReadEOF)):
+		return "the port closes the connection at the first request: check whether it expects TLS (tls.enabled) or a login (sasl)", false
+	}
+	return "", false
 }
 
 func refused(err error, remedy string) error {
 	return fmt.Errorf("%w: %w; remedy: %s", publish.ErrRefused, err, remedy)
+}
+
+// lost is the error of a topic that was deleted although records were written to it.
+func lost(err error) error {
+	return refused(fmt.Errorf("%w: the topic was deleted, and its records with it", err),
+		"restore it; or make it by hand with as many partitions if they are not missed, and start again; or start anew under another pipeline name, which publishes all tables again")
 }
 
 func is(err error, targets ...error) bool {

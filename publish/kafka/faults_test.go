@@ -105,19 +105,24 @@ func (r *rig) supervise(ctx context.Context, p *publish.Publisher) error {
 			r.Errorf("run %d returned %v", run, err)
 			return err
 		}
-		for _, final := range []error{
-			errCrash, context.Canceled, publish.ErrSuperseded, publish.ErrRefused, publish.ErrConfigChanged,
-			checkpoint.ErrUnusable, capture.ErrPositionLost,
-		} {
-			if errors.Is(err, final) {
-				return err
-			}
-		}
-		if err == nil {
-			return nil
+		if !accident(err) {
+			return err
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// accident reports whether err is one after which a supervisor calls Run again.
+func accident(err error) bool {
+	for _, final := range []error{
+		errCrash, context.Canceled, publish.ErrSuperseded, publish.ErrRefused, publish.ErrConfigChanged,
+		checkpoint.ErrUnusable, capture.ErrPositionLost,
+	} {
+		if errors.Is(err, final) {
+			return false
+		}
+	}
+	return err != nil
 }
 
 // small makes many small transactions of a story.
@@ -178,9 +183,13 @@ func TestFaults(t *testing.T) {
 				return delivered
 			})
 			s := steppedSink{r.sink(), func(context.Context, string) error { return context.Cause(ctx) }}
-			done := make(chan error)
-			go func() { done <- r.publisherOn(s).Run(ctx) }()
-			<-ctx.Done()
+			done := make(chan error, 1)
+			go func() { done <- r.supervise(ctx, r.publisherOn(s)) }()
+			select {
+			case <-ctx.Done():
+			case err := <-done:
+				t.Fatalf("it ended before it was killed: %v", err)
+			}
 			n.setRule(nil)
 			// The client may still be trying again: the successor does not wait for it.
 			if err := r.supervise(t.Context(), r.stepped(nth("committed", 3, errCrash))); !errors.Is(err, errCrash) {
@@ -255,9 +264,7 @@ func TestFaults(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, story(60)).small()
 			r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: dataTopic, Err: e, Count: -1})
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			err := r.publisher().Run(ctx)
+			err := r.publisher().Run(t.Context())
 			if want := e != kerr.InvalidRecord; errors.Is(err, publish.ErrRefused) != want || !errors.Is(err, e) {
 				t.Errorf("Run returned %v", err)
 			}
@@ -280,35 +287,31 @@ func TestFaults(t *testing.T) {
 
 	t.Run("13 leaders move", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, story(200)).small()
-		stop := r.background(20*time.Millisecond, r.cluster.ShufflePartitionLeaders)
-		r.finish(r.publisher())
-		stop()
+		r, n := lossyRig(t, story(200))
+		moves := n.onEvery(4, kmsg.Produce, r.cluster.ShufflePartitionLeaders)
+		r.finish(r.small().publisher())
 		r.verify(200)
+		if moves() == 0 {
+			t.Error("they did not move")
+		}
 	})
 
 	t.Run("14 the coordinator moves during commits", func(t *testing.T) {
 		t.Parallel()
-		r := newRig(t, story(100)).small()
-		stop := r.background(5*time.Millisecond, r.cluster.RehashCoordinators)
-		r.finish(r.publisher())
-		stop()
+		r, n := lossyRig(t, story(100))
+		moves := n.onEvery(3, kmsg.EndTxn, r.cluster.RehashCoordinators)
+		r.finish(r.small().publisher())
 		r.verify(100)
+		if moves() == 0 {
+			t.Error("it did not move")
+		}
 	})
 
 	t.Run("15 the broker ends a paused transaction", func(t *testing.T) {
 		t.Parallel()
 		r := newRig(t, story(60)).small()
-		r.cfg.TransactionTimeout, r.publish.TransactionTimeout = time.Second, time.Minute
-		paused := 0
-		p := r.stepped(func(_ context.Context, step string) error {
-			if step == "produced" {
-				if paused++; paused == 9 {
-					time.Sleep(2500 * time.Millisecond) // SIGSTOP
-				}
-			}
-			return nil
-		})
+		r.cfg.TransactionTimeout = 5 * time.Second
+		p := r.pausing()
 		if err := p.Run(t.Context()); err == nil || errors.Is(err, publish.ErrSuperseded) {
 			t.Errorf("the first run returned %v", err)
 		}
@@ -406,6 +409,57 @@ func TestFaults(t *testing.T) {
 			t.Errorf("the zombie's commit: %v", err)
 		}
 		r.verify(60)
+	})
+
+	t.Run("20 the brokers are away for longer than a transaction lives", func(t *testing.T) {
+		t.Parallel()
+		r, n := lossyRig(t, story(600))
+		r.small()
+		r.cfg.TransactionTimeout, r.publish.TransactionTimeout = 5*time.Second, 5*time.Second
+		r.publish.QueueBytes = 32 << 10
+		var told atomic.Int64
+		r.story.Pause = func(_ context.Context, tx int) error { told.Store(int64(tx)); return nil }
+		away := make(chan struct{})
+		leave := nth("begun", 6, errCrash)
+		p := r.stepped(func(ctx context.Context, step string) error {
+			if leave(ctx, step) != nil {
+				n.setRule(func(kmsg.Key) fate { return requestLost })
+				close(away)
+			}
+			return nil
+		})
+		var failed atomic.Int64
+		ended := make(chan error, 1)
+		go func() {
+			for {
+				if err := p.Run(t.Context()); !accident(err) {
+					ended <- err
+					return
+				}
+				failed.Add(1)
+				time.Sleep(10 * time.Millisecond)
+			}
+		}()
+		<-away
+		since, acked := time.Now(), r.story.Acked()
+		r.until(func() bool {
+			if queued := p.Progress().QueueBytes; queued > r.publish.QueueBytes {
+				t.Errorf("%d bytes are queued", queued)
+			}
+			// A queued batch takes 1 KiB at least, and a transaction has 120 records at most.
+			if now := told.Load(); now > int64(acked)+100 {
+				t.Errorf("the source was asked for transaction %d, and %d is committed", now, acked)
+			}
+			if now := r.story.Acked(); now != acked {
+				t.Errorf("acknowledged up to %d, and %d is committed", now, acked)
+			}
+			return t.Failed() || failed.Load() >= 10 && time.Since(since) > 2*r.cfg.TransactionTimeout
+		})
+		n.setRule(nil)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		r.verify(600)
 	})
 
 	t.Run("22 the checkpoint topic is compacted all the time", func(t *testing.T) {
@@ -532,21 +586,34 @@ func every(d time.Duration) func(context.Context, int) error {
 	return func(ctx context.Context, _ int) error { return sleep(ctx, d) }
 }
 
-// background calls f again and again until the returned function is called.
-func (r *rig) background(pause time.Duration, f func()) (stop func()) {
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
+// pausing returns an instance that once waits, with records in flight, until the brokers
+// have ended its transaction of their own accord.
+func (r *rig) pausing() *publish.Publisher {
+	r.Helper()
+	s, produced := r.sink(), 0
+	return r.publisherOn(steppedSink{s, func(ctx context.Context, step string) error {
+		if step != "produced" {
+			return nil
+		}
+		if produced++; produced != 9 {
+			return nil
+		}
+		if err := s.cl.Flush(ctx); err != nil { // now the brokers know of it
+			return err
+		}
 		for {
-			select {
-			case <-done:
-				return
-			case <-time.After(pause):
-				f()
+			described, err := s.admin.DescribeTransactions(ctx, s.id)
+			if err == nil {
+				err = described[s.id].Err
+			}
+			if err != nil || described[s.id].State != "Ongoing" {
+				return err
+			}
+			if err := sleep(ctx, 20*time.Millisecond); err != nil {
+				return err
 			}
 		}
-	})
-	return sync.OnceFunc(func() { close(done); wg.Wait() })
+	}})
 }
 
 func (r *rig) until(ok func() bool) {
@@ -584,40 +651,43 @@ func TestChaos(t *testing.T) {
 			rng := rand.New(&lockedSource{src: rand.NewSource(seed).(rand.Source64)})
 			r, n := lossyRig(t, &publishtest.Story{Transactions: 250, Size: sizes, Batch: func() int { return 1 + rng.Intn(30) }})
 			r.small()
-			r.cfg.TransactionTimeout, r.publish.TransactionTimeout = 1500*time.Millisecond, 1500*time.Millisecond
+			var faults []*kfake.FaultHandle
+			fault := func(key kmsg.Key, err *kerr.Error) {
+				faults = append(faults, r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, TopLevel: key == kmsg.EndTxn}))
+			}
+			// Trouble comes with requests and not with time: on a slow machine it would else
+			// be more than anyone gets through.
 			n.setRule(func(k kmsg.Key) fate {
-				p := 0.002
+				lost, trouble := 0.002, 0.0
 				switch k {
 				case kmsg.EndTxn:
-					p = 0.1
-				case kmsg.Produce, kmsg.InitProducerID:
-					p = 0.03
+					lost, trouble = 0.1, 0.1
+				case kmsg.Produce:
+					lost, trouble = 0.03, 0.1
+				case kmsg.InitProducerID:
+					lost = 0.03
 				}
-				if rng.Float64() < p {
+				if rng.Float64() < trouble {
+					switch rng.Intn(6) {
+					case 0:
+						r.cluster.ShufflePartitionLeaders()
+					case 1:
+						r.cluster.RehashCoordinators()
+					case 2:
+						fault(kmsg.Produce, kerr.NotEnoughReplicasAfterAppend)
+					case 3:
+						fault(kmsg.EndTxn, kerr.CoordinatorNotAvailable)
+					case 4:
+						fault(kmsg.Produce, kerr.KafkaStorageError)
+					case 5:
+						fault(kmsg.Produce, kerr.InvalidRecord) // dooms the transaction
+					}
+				}
+				if rng.Float64() < lost {
 					return fate(1 + rng.Intn(2))
 				}
 				return delivered
 			})
-			stop := r.background(20*time.Millisecond, func() {
-				fault := func(key kmsg.Key, err *kerr.Error) {
-					r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: err, Count: 1, TopLevel: key == kmsg.EndTxn})
-				}
-				switch rng.Intn(6) {
-				case 0:
-					r.cluster.ShufflePartitionLeaders()
-				case 1:
-					r.cluster.RehashCoordinators()
-				case 2:
-					fault(kmsg.Produce, kerr.NotEnoughReplicasAfterAppend)
-				case 3:
-					fault(kmsg.EndTxn, kerr.CoordinatorNotAvailable)
-				case 4:
-					fault(kmsg.Produce, kerr.KafkaStorageError)
-				case 5:
-					fault(kmsg.Produce, kerr.InvalidRecord) // dooms the transaction
-				}
-			})
-			defer stop()
 
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -650,8 +720,10 @@ func TestChaos(t *testing.T) {
 				}
 			}
 			zombies.Wait()
-			stop()
 			n.setRule(nil)
+			for _, f := range faults {
+				f.Remove()
+			}
 			t.Logf("%d instances to transaction %d, %d requests or answers lost", instances, r.story.Acked(), n.losses())
 			r.finish(r.publisher()) // tells the rest, and settles what a zombie left
 			r.verify(250)

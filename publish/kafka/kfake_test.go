@@ -39,11 +39,11 @@ func newRig(t *testing.T, story *publishtest.Story, opts ...kfake.Opt) *rig {
 	}
 	t.Cleanup(c.Close)
 	r := &rig{T: t, cluster: c, story: story}
-	r.cfg = Config{Brokers: c.ListenAddrs(), TransactionTimeout: 10 * time.Second}
+	r.cfg = Config{Brokers: c.ListenAddrs(), TransactionTimeout: 5 * time.Minute}
 	r.cfg.SetDefaults()
 	r.cfg.extra = []kgo.Opt{
 		kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }),
-		kgo.RetryTimeout(time.Second), kgo.RequestRetries(3), kgo.MetadataMinAge(20 * time.Millisecond),
+		kgo.RequestRetries(3), kgo.MetadataMinAge(20 * time.Millisecond),
 	}
 	r.publish = publish.Config{TransactionTimeout: r.cfg.TransactionTimeout, MaxCommitInterval: time.Second}
 	r.publish.SetDefaults()

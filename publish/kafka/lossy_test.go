@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -131,4 +132,18 @@ func first(n int, key kmsg.Key, f fate) func(kmsg.Key) fate {
 		}
 		return delivered
 	}
+}
+
+// onEvery calls f when every nth request of a kind is on its way, and returns how often it
+// has.
+func (n *network) onEvery(nth int, key kmsg.Key, f func()) (calls func() int) {
+	var seen, called atomic.Int64
+	n.setRule(func(k kmsg.Key) fate {
+		if k == key && seen.Add(1)%int64(nth) == 0 {
+			f()
+			called.Add(1)
+		}
+		return delivered
+	})
+	return func() int { return int(called.Load()) }
 }

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -105,26 +106,37 @@ func mutantStory(n int) *publishtest.Story {
 // A new instance starts while the old one commits on.
 func readBeforeFence(t *testing.T, broken bool) *rig {
 	r := newRig(t, mutantStory(300)).small()
-	r.story.Pause = every(time.Millisecond)
+	var upTo atomic.Int64 // the old one gets so far, however slow the new one is
+	upTo.Store(10)
+	r.story.Pause = func(ctx context.Context, tx int) error {
+		for int64(tx) > upTo.Load() {
+			if err := sleep(ctx, time.Millisecond); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	old := r.publisher()
-	ended := make(chan error)
+	ended := make(chan error, 1)
 	go func() { ended <- r.supervise(t.Context(), old) }()
-	r.until(func() bool { return r.story.Acked() > 5 })
+	r.until(func() bool { return r.story.Acked() == 10 })
 
 	m := &mutant{Sink: r.sink()}
 	var read checkpoint.Checkpoint
-	overtaken := false
 	m.fence = func(ctx context.Context) error {
 		var err error
 		if read, err = r.loader().Load(ctx, pipeline); err != nil {
 			return err
 		}
 		// The old one commits in between; later it may have found out that it is old.
-		if seen := r.story.Acked(); !overtaken {
-			r.until(func() bool { return r.story.Acked() > seen })
-			overtaken = true
+		if upTo.CompareAndSwap(10, 20) {
+			r.until(func() bool { return r.story.Acked() == 20 })
 		}
-		return m.Sink.Fence(ctx)
+		if err := m.Sink.Fence(ctx); err != nil {
+			return err
+		}
+		upTo.Store(300)
+		return nil
 	}
 	parts := publish.Parts{
 		Source: r.story.Source(), Sink: m, Checkpoints: r.loader(),

@@ -33,9 +33,10 @@ type Sink struct {
 	opts []kgo.Opt
 	log  *slog.Logger
 
-	conn    *kgo.Client // for administration
-	admin   *kadm.Client
-	metrics metrics
+	conn      *kgo.Client // for administration
+	admin     *kadm.Client
+	connected bool // at least once
+	metrics   metrics
 
 	// What Discard drops.
 	cl   *kgo.Client
@@ -113,6 +114,7 @@ func (s *Sink) Fence(ctx context.Context) error {
 	if err != nil {
 		return s.classify(err)
 	}
+	s.connected = true
 	if err := s.ensureCheckpointTopic(ctx, proto); err != nil {
 		return s.classify(err)
 	}
@@ -191,7 +193,7 @@ func (s *Sink) ensureCheckpointTopic(ctx context.Context, proto protocol) error 
 			return err
 		}
 	}
-	n, err := ensure(ctx, s.admin, newTopic{
+	d, err := ensure(ctx, s.admin, newTopic{
 		name: topic, create: true, partitions: 1, replication: s.cfg.CheckpointReplication,
 		settings: map[string]string{
 			"cleanup.policy":                 "compact",
@@ -205,7 +207,7 @@ func (s *Sink) ensureCheckpointTopic(ctx context.Context, proto protocol) error 
 	if err != nil {
 		return fmt.Errorf("topic %s: %w", topic, err)
 	}
-	if n != 1 {
+	if n := len(d.Partitions); n != 1 {
 		return fmt.Errorf("%w: topic %s has %d partitions; it must have one", checkpoint.ErrUnusable, topic, n)
 	}
 	return nil

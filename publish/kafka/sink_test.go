@@ -222,6 +222,7 @@ func TestSink_CommitEndsWithItsDeadline(t *testing.T) {
 // Fault 37: the producer's epoch has 16 bits and grows by one with each transaction; the
 // brokers then give a new producer id.
 func TestFaults_37_TheEpochRunsOver(t *testing.T) {
+	t.Parallel()
 	const n = 34_000
 	r := newRig(t, nil)
 	*r.cfg.Linger = 0
@@ -269,11 +270,11 @@ func TestTopics_EnsureMakesTheTopicOnce(t *testing.T) {
 	defer topics.Close()
 	made := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Observe: true, Count: -1})
 	for range 3 {
-		if n, err := topics.Ensure(t.Context(), "shop.public.orders"); n != 5 || err != nil {
+		if n, err := topics.Ensure(t.Context(), "shop.public.orders", false); n != 5 || err != nil {
 			t.Errorf("Ensure returned %d, %v", n, err)
 		}
 	}
-	if n, err := topics.Ensure(t.Context(), dataTopic); n != partitions || err != nil {
+	if n, err := topics.Ensure(t.Context(), dataTopic, true); n != partitions || err != nil {
 		t.Errorf("a topic that exists: %d, %v", n, err)
 	}
 	if made.Hits() != 1 {
@@ -290,9 +291,124 @@ func TestTopics_EnsureMakesTheTopicOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer topics.Close()
-	if _, err := topics.Ensure(t.Context(), "missing"); !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "topics.create") {
+	if _, err := topics.Ensure(t.Context(), "missing", false); !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "topics.create") {
 		t.Errorf("Ensure returned %v", err)
 	}
+}
+
+// An ensuringEncoder pins its topic as the encoder of Avro does.
+type ensuringEncoder struct {
+	publishtest.Encoder
+	topics       *Topics
+	pinned, sure bool
+}
+
+const dataPin = "t/" + dataTopic
+
+func (e *ensuringEncoder) Resume(_ context.Context, entries map[string][]byte) error {
+	_, e.pinned = entries[dataPin]
+	e.sure = false
+	return nil
+}
+
+func (e *ensuringEncoder) Encode(ctx context.Context, b *capture.Batch, out *publish.Encoded) error {
+	if !e.sure {
+		if _, err := e.topics.Ensure(ctx, e.Topic, e.pinned); err != nil {
+			return err
+		}
+		e.sure = true
+		out.Entries = append(out.Entries, capture.Entry{Key: dataPin, Value: []byte("1")})
+	}
+	return e.Encoder.Encode(ctx, b, out)
+}
+
+// Rule R15: records that were committed are gone, and going on would hide that.
+func TestTopics_ADeletedOneStopsThePipeline(t *testing.T) {
+	instance := func(r *rig, s publish.Sink) *publish.Publisher {
+		r.Helper()
+		topics, err := NewTopics(r.cfg, nil)
+		if err != nil {
+			r.Fatal(err)
+		}
+		r.Cleanup(topics.Close)
+		return publish.New(pipeline, r.publish, publish.Parts{
+			Source: r.story.Source(), Sink: s, Checkpoints: r.loader(),
+			Encoder: &ensuringEncoder{Encoder: publishtest.Encoder{Topic: dataTopic, Partitions: partitions}, topics: topics},
+		})
+	}
+	begin := func(t *testing.T) *rig {
+		return newRig(t, &publishtest.Story{Transactions: 60, Size: sizes, Batch: func() int { return 11 }}).small()
+	}
+	wantRefused := func(t *testing.T, err error) {
+		t.Helper()
+		if !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "topic "+dataTopic) || !strings.Contains(err.Error(), "restore it") {
+			t.Errorf("Run returned %v", err)
+		}
+	}
+	// then deletes the topic after the fourth commit, and calls f.
+	then := func(r *rig, f func() error) func(context.Context, string) error {
+		deleted := nth("committed", 4, errCrash)
+		return func(ctx context.Context, step string) error {
+			if deleted(ctx, step) == nil {
+				return nil
+			}
+			if err := r.cluster.DeleteTopic(dataTopic); err != nil {
+				return err
+			}
+			return f()
+		}
+	}
+	nothing := func() error { return nil }
+	t.Run("InTheSameLife", func(t *testing.T) {
+		t.Parallel()
+		r := begin(t)
+		wantRefused(t, r.supervise(t.Context(), instance(r, steppedSink{r.sink(), then(r, nothing)})))
+		wantRefused(t, r.supervise(t.Context(), instance(r, r.sink())))
+	})
+	t.Run("AfterARestart", func(t *testing.T) {
+		t.Parallel()
+		r := begin(t)
+		crash := func() error { return errCrash }
+		if err := r.supervise(t.Context(), instance(r, steppedSink{r.sink(), then(r, crash)})); !errors.Is(err, errCrash) {
+			t.Fatal(err)
+		}
+		wantRefused(t, r.supervise(t.Context(), instance(r, r.sink())))
+	})
+	t.Run("AndMadeAgainBetweenTwoRuns", func(t *testing.T) {
+		t.Parallel()
+		r := begin(t)
+		made := func() *Topics {
+			topics, err := NewTopics(r.cfg, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(topics.Close)
+			return topics
+		}
+		topics := made()
+		ensure := func(topics *Topics) error {
+			_, err := topics.Ensure(t.Context(), dataTopic, true)
+			return err
+		}
+		if err := ensure(topics); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(r.cluster.DeleteTopic(dataTopic), r.cluster.CreateTopic(dataTopic, partitions, nil)); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		r.until(func() bool { err = ensure(topics); return err != nil }) // metadata are cached for a moment
+		wantRefused(t, err)
+		if err := ensure(made()); err != nil { // a person has started again
+			t.Error(err)
+		}
+	})
+	t.Run("AndMadeAgainUnderUs", func(t *testing.T) {
+		t.Parallel()
+		r := begin(t)
+		again := func() error { return r.cluster.CreateTopic(dataTopic, partitions, nil) }
+		wantRefused(t, r.supervise(t.Context(), instance(r, steppedSink{r.sink(), then(r, again)})))
+	})
 }
 
 func TestSink_CheckFindsWhatIsWrong(t *testing.T) {

@@ -23,8 +23,8 @@ type Topics struct {
 	admin *kadm.Client
 	log   *slog.Logger
 
-	mu    sync.Mutex
-	known map[string]int32
+	mu  sync.Mutex
+	ids map[string]kadm.TopicID // of the topics that Ensure has seen
 }
 
 // NewTopics returns a Topics. It connects at the first call of Ensure.
@@ -33,7 +33,7 @@ func NewTopics(cfg Config, log *slog.Logger) (*Topics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Topics{cfg: cfg, admin: kadm.NewClient(cl), log: log, known: map[string]int32{}}, nil
+	return &Topics{cfg: cfg, admin: kadm.NewClient(cl), log: log, ids: map[string]kadm.TopicID{}}, nil
 }
 
 func newAdmin(cfg *Config, log *slog.Logger) (*kgo.Client, *slog.Logger, error) {
@@ -52,25 +52,29 @@ func newAdmin(cfg *Config, log *slog.Logger) (*kgo.Client, *slog.Logger, error) 
 }
 
 // Ensure makes the topic unless it exists, waits until every partition has a leader and
-// returns how many there are. An answer is remembered.
-func (t *Topics) Ensure(ctx context.Context, topic string) (int32, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if n, ok := t.known[topic]; ok {
-		return n, nil
-	}
-	n, err := ensure(ctx, t.admin, newTopic{
-		name: topic, create: *t.cfg.Topics.Create, partitions: t.cfg.Topics.Partitions,
+// returns how many there are. It asks each time, since a topic may be deleted in between.
+//
+// A topic that is known to hold records is not made. When it is missing, or since the last
+// call another has taken its place, those records are gone, and the error matches
+// [publish.ErrRefused].
+func (t *Topics) Ensure(ctx context.Context, topic string, known bool) (int32, error) {
+	d, err := ensure(ctx, t.admin, newTopic{
+		name: topic, create: *t.cfg.Topics.Create && !known, known: known, partitions: t.cfg.Topics.Partitions,
 		replication: t.cfg.Topics.Replication, settings: t.cfg.Topics.Settings,
 	}, t.log)
-	if err != nil {
-		if is(err, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed) {
-			err = refused(err, fmt.Sprintf("grant Create, Describe and Write on Topic %s, or make the topic by hand", topic))
-		}
-		return 0, fmt.Errorf("topic %s: %w", topic, refusedConnection(err))
+	if is(err, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed) {
+		err = refused(err, fmt.Sprintf("grant Create, Describe and Write on Topic %s, or make the topic by hand", topic))
 	}
-	t.known[topic] = n
-	return n, nil
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if seen, ok := t.ids[topic]; err == nil && known && ok && seen != d.ID {
+		err = lost(kerr.UnknownTopicID)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("topic %s: %w", topic, t.cfg.explain(err, true))
+	}
+	t.ids[topic] = d.ID
+	return int32(len(d.Partitions)), nil
 }
 
 // Close ends the connections.
@@ -80,6 +84,7 @@ func (t *Topics) Close() { t.admin.Close() }
 type newTopic struct {
 	name        string
 	create      bool
+	known       bool // it has existed: a moment without it is looked at again
 	partitions  int32
 	replication int16 // 0: 3, or as many as there are brokers
 	settings    map[string]string
@@ -89,32 +94,35 @@ type newTopic struct {
 const pause = 50 * time.Millisecond
 
 // ensure is Ensure for any topic.
-func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Logger) (int32, error) {
+func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Logger) (kadm.TopicDetail, error) {
 	created := false
-	for {
+	for look := 1; ; look++ {
 		meta, err := admin.Metadata(ctx, want.name)
 		if err != nil {
-			return 0, err
+			return kadm.TopicDetail{}, err
 		}
 		d := meta.Topics[want.name]
 		switch {
 		case d.Err == nil && len(d.Partitions) > 0 && led(d):
-			return int32(len(d.Partitions)), nil
+			return d, nil
 		case d.Err == nil, kerr.IsRetriable(d.Err) && !errors.Is(d.Err, kerr.UnknownTopicOrPartition):
 			// There, but not ready.
 		case !errors.Is(d.Err, kerr.UnknownTopicOrPartition):
-			return 0, d.Err
+			return d, d.Err
+		case want.known && look < 5: // a broker's metadata may lag behind for a moment
+		case want.known:
+			return d, lost(d.Err)
 		case !want.create:
-			return 0, refused(d.Err, "make the topic, or set topics.create to true")
+			return d, refused(d.Err, "make the topic, or set topics.create to true")
 		case !created:
 			if err := create(ctx, admin, want, len(meta.Brokers), log); err != nil {
-				return 0, err
+				return d, err
 			}
 			created = true
 			continue
 		}
 		if err := sleep(ctx, pause); err != nil {
-			return 0, err
+			return d, err
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -38,9 +39,15 @@ type tx struct {
 
 // settle is every record's promise. The client calls it from one goroutine.
 func (t *tx) settle(r *kgo.Record, err error) {
-	if err != nil {
-		t.fail(fmt.Errorf("record for %s/%d: %w", r.Topic, r.Partition, err))
+	if err == nil {
+		return
 	}
+	// The client does not write to a topic that has taken another's place. If it is the
+	// checkpoint's, Fence has the right words.
+	if is(err, kerr.UnknownTopicID) && r.Topic != checkpoint.TopicName(t.s.name) {
+		err = lost(err)
+	}
+	t.fail(fmt.Errorf("record for topic %s, partition %d: %w", r.Topic, r.Partition, err))
 }
 
 // fail keeps the first failure. It is not part of settle, whose argument would then be
@@ -192,8 +199,8 @@ func (t *tx) end(ctx context.Context) error {
 	took := t.s.ended.Sub(began)
 	t.s.metrics.end.Observe(took.Seconds())
 	if err != nil {
-		if errors.Is(err, kerr.UnknownTopicID) {
-			return refused(err, "a topic was deleted and made again while it was written to, and its records are gone; decide whether the tables must be read again")
+		if is(err, kerr.UnknownTopicID) && !strings.Contains(err.Error(), checkpoint.TopicName(t.s.name)) { // as in settle
+			return lost(err)
 		}
 		if err = t.s.classify(err); errors.Is(err, publish.ErrFenced) || errors.Is(err, publish.ErrRefused) {
 			return err

@@ -22,7 +22,9 @@ type Registry interface {
 // Topics makes sure that topics exist.
 type Topics interface {
 	// Ensure creates the topic if it is missing, and returns its number of partitions.
-	Ensure(ctx context.Context, topic string) (partitions int32, err error)
+	// known says that it has existed before: if it is missing then, it was deleted, and
+	// Ensure returns an error that matches [publish.ErrRefused].
+	Ensure(ctx context.Context, topic string, known bool) (partitions int32, err error)
 }
 
 // Values of Config.PartitionBy.

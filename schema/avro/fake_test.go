@@ -55,10 +55,15 @@ func (r *fakeRegistry) Latest(_ context.Context, subject string) (string, int, b
 	return r.texts[id-1], id, true, nil
 }
 
-// fakeTopics gives every topic as many partitions as it is.
+// fakeTopics gives every topic as many partitions as it is, and has none when it is 0.
 type fakeTopics int32
 
-func (n fakeTopics) Ensure(context.Context, string) (int32, error) { return int32(n), nil }
+func (n fakeTopics) Ensure(_ context.Context, _ string, known bool) (int32, error) {
+	if n == 0 && known {
+		return 0, publish.ErrRefused
+	}
+	return max(int32(n), 1), nil
+}
 
 var testClock = time.UnixMicro(1767225600123456).Add(789)
 

@@ -50,26 +50,25 @@ func readPins(entries map[string][]byte) (map[string]*pin, error) {
 	return pins, nil
 }
 
-// pin returns how a topic is partitioned, and makes sure that the topic exists. keyID
-// is the id of the table's key schema, 0 without a key.
+// pin returns how a topic is partitioned, and makes sure that the topic exists. One that
+// is pinned has held records and is never made again (rule R15). keyID is the id of the
+// table's key schema, 0 without a key.
 func (e *Encoder) pin(ctx context.Context, topic string, keyID int) (*pin, error) {
-	n, err := e.topics.Ensure(ctx, topic)
+	p := e.pins[topic]
+	n, err := e.topics.Ensure(ctx, topic, p != nil)
 	if err != nil {
 		return nil, fmt.Errorf("make sure of topic %s: %w", topic, err)
 	}
-	p := e.pins[topic]
 	switch {
 	case p == nil:
 		p = &pin{V: pinVersion, Partitions: n}
 		e.pins[topic] = p
 	case n < p.Partitions:
-		return nil, fmt.Errorf("%w: topic %s has %d partitions and had %d, so it was made anew; remedy: make it with %d partitions, or begin with a new pipeline name",
+		return nil, fmt.Errorf("%w: topic %s has %d partitions and had %d, so it was made anew and its records are gone; remedy: restore it; or make it with %d partitions if they are not missed; or start anew under another pipeline name, which publishes all tables again",
 			publish.ErrRefused, topic, n, p.Partitions, p.Partitions)
 	case n > p.Partitions:
 		e.notice(schema.NoticePartitions, "", fmt.Sprintf("topic %s has %d partitions; %d are used, as when it was first written, so that keys stay where they are", topic, n, p.Partitions))
-		if p.KeySchemaID != 0 || keyID == 0 {
-			return p, nil
-		}
+		fallthrough
 	default:
 		if p.KeySchemaID != 0 || keyID == 0 {
 			return p, nil

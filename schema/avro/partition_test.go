@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/headwaterdb/headwater/capture"
@@ -106,13 +107,16 @@ func TestPin_OutlivesTheProcess(t *testing.T) {
 		t.Errorf("notices: %+v", next.notices)
 	}
 
-	// The topic was made anew with fewer partitions.
-	next.topics = fakeTopics(3)
-	if err := next.Resume(context.Background(), entries); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := next.encode(event(capture.Insert, people(), nil, person(1, "x"))); !errors.Is(err, publish.ErrRefused) {
-		t.Errorf("got %v", err)
+	// The topic was made anew with fewer partitions, or is gone.
+	for _, topics := range []fakeTopics{3, 0} {
+		next.topics = topics
+		if err := next.Resume(context.Background(), entries); err != nil {
+			t.Fatal(err)
+		}
+		_, err := next.encode(event(capture.Insert, people(), nil, person(1, "x")))
+		if !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "topic pg.public.people") {
+			t.Errorf("%d partitions: got %v", topics, err)
+		}
 	}
 }
 

@@ -5,12 +5,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/headwaterdb/headwater/capture"
 )
 
 // Config says where the registry is and how to log in.
@@ -19,10 +22,10 @@ type Config struct {
 	// tried in turn. Apicurio's ends with /apis/ccompat/v7. Required.
 	URL string `yaml:"url"`
 	// Username and Password log in by HTTP's basic authentication. Default: no login.
-	Username string `yaml:"username"`
-	Password string `yaml:"password"`
+	Username string         `yaml:"username"`
+	Password capture.Secret `yaml:"password"`
 	// Token is a bearer token, in place of a user.
-	Token string `yaml:"token"`
+	Token capture.Secret `yaml:"token"`
 	// CAFile holds the certificates (PEM) that may sign the registry's. Default: the
 	// system's.
 	CAFile string `yaml:"ca_file"`
@@ -68,7 +71,7 @@ func (c *Config) Validate() error {
 	}
 	check(c.Username != "" || c.Password == "", "username: missing; a password is given")
 	check(!strings.Contains(c.Username, ":"), "username: it holds a colon, which basic authentication cannot carry")
-	check(strings.IndexFunc(c.Token, unicode.IsControl) < 0, "token: it holds a control character; remove the line break at its end, if there is one")
+	check(strings.IndexFunc(string(c.Token), unicode.IsControl) < 0, "token: it holds a control character; remove the line break at its end, if there is one")
 	check(c.Token == "" || c.Username == "", "token: it is given beside username; give one of the two")
 	check((c.CertFile == "") == (c.KeyFile == ""), "cert_file: it belongs together with key_file; give both or none")
 	check(secure || len(errs) > 0 || c.CAFile+c.CertFile+c.KeyFile == "", "url: certificates are given and no address begins with https://")
@@ -100,8 +103,11 @@ func (c Config) String() string {
 	return "schema registry at " + strings.Join(names, ", ")
 }
 
-// GoString is String: no verb prints a secret.
-func (c Config) GoString() string { return c.String() }
+// Format is String, whatever the verb: an address may hold a password.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// MarshalText is String, for encoders.
+func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // LogValue is String, for slog.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }

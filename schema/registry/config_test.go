@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -58,7 +59,15 @@ func TestConfig_PrintsNoSecret(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "registry", c)
 	outer := struct{ Registry Config }{c}
-	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%v", outer), fmt.Sprintf("%#v", outer), log.String()} {
+	encoded, err := json.Marshal(outer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := []string{fmt.Sprint(c), string(encoded), log.String()}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
+		texts = append(texts, fmt.Sprintf(verb, c), fmt.Sprintf(verb, outer), fmt.Sprintf(verb, &outer))
+	}
+	for _, s := range texts {
 		if strings.Contains(s, password) || !strings.Contains(s, "http://r:8081/x") {
 			t.Errorf("printed: %s", s)
 		}

@@ -86,7 +86,7 @@ func (c *Client) classifyAnswer(err error, answer *sr.ResponseError, subject str
 		return err
 	case answer.StatusCode == http.StatusConflict:
 		return &schema.IncompatibleError{Subject: subject, Reason: "the registry says: " + oneLine(answer, longestReason)}
-	case answer.StatusCode == http.StatusUnauthorized && c.cfg.Username+c.cfg.Token == "":
+	case answer.StatusCode == http.StatusUnauthorized && c.cfg.Username == "" && c.cfg.Token == "":
 		return refused(err, "it wants a login: set registry.username and registry.password, or registry.token")
 	case answer.StatusCode == http.StatusUnauthorized:
 		return refused(err, "correct registry.username and registry.password, or registry.token")

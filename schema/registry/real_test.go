@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -51,6 +53,15 @@ func TestReal_LivesWithApicurio(t *testing.T) {
 		t.Errorf("the same record schema under another subject: id %d, want %d, %v", other, id, err)
 	}
 
+	const braces = `{"type":"record","name":"Key","fields":[{"name":"doc","type":"string","default":"{}"}]}`
+	id, err = c.Register(ctx, "braces-value", braces)
+	if err != nil {
+		t.Errorf("the text default {}: %v", err)
+	}
+	if text, latest, _, err := c.Latest(ctx, "braces-value"); err != nil || latest != id || !sameJSON(t, text, braces) {
+		t.Errorf("the text default {}: newest version %s, id %d, want %d, %v", text, latest, id, err)
+	}
+
 	const incompatible = `{"type":"record","name":"Key","fields":[{"name":"id","type":"string"}]}`
 	_, err = c.Register(ctx, "real/ü-value", incompatible)
 	var detail *schema.IncompatibleError
@@ -83,4 +94,13 @@ func TestReal_LivesWithApicurio(t *testing.T) {
 	if _, err := c.Register(ctx, "real/ü-value", incompatible); err != nil {
 		t.Errorf("with compatibility NONE: %v", err)
 	}
+}
+
+func sameJSON(t *testing.T, a, b string) bool {
+	t.Helper()
+	var x, y any
+	if err := errors.Join(json.Unmarshal([]byte(a), &x), json.Unmarshal([]byte(b), &y)); err != nil {
+		t.Error(err)
+	}
+	return reflect.DeepEqual(x, y)
 }

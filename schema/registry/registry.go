@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,9 +55,9 @@ func New(cfg Config, log *slog.Logger) (*Client, error) {
 	}
 	switch {
 	case cfg.Token != "":
-		opts = append(opts, sr.BearerToken(cfg.Token))
+		opts = append(opts, sr.BearerToken(string(cfg.Token)))
 	case cfg.Username != "":
-		opts = append(opts, sr.BasicAuth(cfg.Username, cfg.Password))
+		opts = append(opts, sr.BasicAuth(cfg.Username, string(cfg.Password)))
 	}
 	if c.api, err = sr.NewClient(opts...); err != nil {
 		return nil, fmt.Errorf("configure the schema registry: %w", err)
@@ -76,7 +77,7 @@ func checkRedirect(_ *http.Request, via []*http.Request) error {
 // returns its id. It waits while the registry is away. A version that the subject's
 // compatibility refuses gives a *schema.IncompatibleError, other refusals ErrRefused.
 func (c *Client) Register(ctx context.Context, subject, text string) (int, error) {
-	v := version{subject, text}
+	v := version{subject, spelled(text)}
 	c.mu.Lock()
 	id, known := c.ids[v]
 	c.mu.Unlock()
@@ -84,7 +85,7 @@ func (c *Client) Register(ctx context.Context, subject, text string) (int, error
 		return id, nil
 	}
 	err := c.retry(ctx, subject, func() (err error) {
-		id, err = c.api.RegisterSchema(ctx, subject, sr.Schema{Schema: text, Type: sr.TypeAvro}, -1, -1)
+		id, err = c.api.RegisterSchema(ctx, subject, sr.Schema{Schema: v.text, Type: sr.TypeAvro}, -1, -1)
 		if err == nil && id <= 0 {
 			err = refused(fmt.Errorf("it answers without a schema id to the registration under %s", subject), remedyAddress)
 		}
@@ -98,6 +99,11 @@ func (c *Client) Register(ctx context.Context, subject, text string) (int, error
 	c.mu.Unlock()
 	return id, nil
 }
+
+// spelled is text in a spelling that every registry reads. The text default "{}", as
+// jsonb columns often have, is an empty object to Apicurio, which then refuses the record
+// schema; to every reader of JSON the two spellings are the same text.
+func spelled(text string) string { return strings.ReplaceAll(text, `:"{}"`, `:"\u007b}"`) }
 
 // Latest returns the newest version of a subject, if there is one. It waits while the
 // registry is away.
@@ -149,14 +155,16 @@ func (c *Client) Waiting() string {
 const (
 	firstPause   = 100 * time.Millisecond
 	longestPause = 5 * time.Second
-	// logInterval is how often the log says that we still wait.
-	logInterval = 30 * time.Second
+	// The log says at once that we wait, and then less and less often.
+	firstReminder   = 30 * time.Second
+	longestReminder = 5 * time.Minute
 )
 
 // retry asks until there is an answer that waiting cannot change, or ctx ends. Only here
 // the classes of errors are told apart.
 func (c *Client) retry(ctx context.Context, subject string, ask func() error) error {
 	var began, logged time.Time
+	var reminder time.Duration
 	for step := firstPause; ; step = min(2*step, longestPause) {
 		err := ask()
 		if err == nil {
@@ -177,8 +185,8 @@ func (c *Client) retry(ctx context.Context, subject string, ask func() error) er
 			began = now
 		}
 		c.wait(err, began == now)
-		if now.Sub(logged) >= logInterval {
-			logged = now
+		if now.Sub(logged) >= reminder {
+			logged, reminder = now, min(max(2*reminder, firstReminder), longestReminder)
 			c.log.Warn("the schema registry cannot be used at present: waiting for it", "registry", c.cfg, "error", err)
 		}
 		select {

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -185,6 +187,8 @@ func (b *broken) RoundTrip(*http.Request) (*http.Response, error) {
 func TestClient_AsksLessAndLessOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := open(t, Config{URL: "http://127.0.0.1:1"})
+		var said bytes.Buffer
+		c.log = slog.New(slog.NewTextHandler(&said, nil))
 		way := &broken{}
 		api, err := sr.NewClient(sr.URLs("http://127.0.0.1:1"), sr.HTTPClient(&http.Client{Transport: way}))
 		if err != nil {
@@ -198,6 +202,10 @@ func TestClient_AsksLessAndLessOften(t *testing.T) {
 		}
 		if n := way.asked.Load(); n < 80 || n > 250 {
 			t.Errorf("%d requests in 10 minutes", n)
+		}
+		// At once, and about 30, 90, 210 and 450 s later.
+		if n := strings.Count(said.String(), "waiting for it"); n != 5 {
+			t.Errorf("%d warnings in 10 minutes:\n%s", n, said.String())
 		}
 	})
 }
@@ -417,5 +425,16 @@ func TestClient_Check(t *testing.T) {
 				t.Errorf("found: %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+func TestClient_SpellsBracesForEveryRegistry(t *testing.T) {
+	for text, spells := range map[string]bool{
+		`{"default":"{}"}`: true, `{"default":["{}"]}`: false, `{"doc":"say \":\"{}\""}`: false, `{"default":{}}`: false, `{"default":" {}"}`: false,
+	} {
+		got := spelled(text)
+		if !sameJSON(t, got, text) || (got != text) != spells || strings.Contains(got, `:"{}"`) {
+			t.Errorf("%s is spelled %s", text, got)
+		}
 	}
 }

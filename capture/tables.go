@@ -1,0 +1,72 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Tables selects tables by globs over schema.table: "*" is any text without a dot, "?"
+// one character that is not a dot. Quoting is not needed, case counts.
+type Tables struct {
+	// Include lists what is captured. Empty means every table.
+	Include []string `yaml:"include"`
+	// Exclude lists what is not, and wins over Include.
+	Exclude []string `yaml:"exclude"`
+}
+
+// Validate reports every glob that cannot match a table.
+func (t *Tables) Validate() error {
+	var errs []error
+	for _, list := range []struct {
+		name  string
+		globs []string
+	}{{"tables.include", t.Include}, {"tables.exclude", t.Exclude}} {
+		for _, g := range list.globs {
+			if !strings.Contains(g, ".") {
+				errs = append(errs, fmt.Errorf("%s: %q has no dot; want schema.table, such as \"shop.*\"", list.name, g))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// A TableFilter is Tables, compiled.
+type TableFilter struct{ include, exclude []*regexp.Regexp }
+
+// Filter compiles the globs.
+func (t *Tables) Filter() *TableFilter {
+	return &TableFilter{include: compileGlobs(t.Include), exclude: compileGlobs(t.Exclude)}
+}
+
+func compileGlobs(globs []string) []*regexp.Regexp {
+	var out []*regexp.Regexp
+	for _, g := range globs {
+		p := regexp.QuoteMeta(g)
+		p = strings.ReplaceAll(p, `\*`, `[^.]*`)
+		p = strings.ReplaceAll(p, `\?`, `[^.]`)
+		out = append(out, regexp.MustCompile(`(?s)^`+p+`$`))
+	}
+	return out
+}
+
+// Selects says whether the table is captured.
+func (f *TableFilter) Selects(id TableID) bool {
+	name := id.String()
+	return (len(f.include) == 0 || matchesAny(f.include, name)) && !matchesAny(f.exclude, name)
+}
+
+// Included returns, for each glob of Include, whether it matches one of the tables.
+func (f *TableFilter) Included(tables []TableID) []bool {
+	out := make([]bool, len(f.include))
+	for i, g := range f.include {
+		out[i] = slices.ContainsFunc(tables, func(id TableID) bool { return g.MatchString(id.String()) })
+	}
+	return out
+}
+
+func matchesAny(globs []*regexp.Regexp, name string) bool {
+	return slices.ContainsFunc(globs, func(g *regexp.Regexp) bool { return g.MatchString(name) })
+}
