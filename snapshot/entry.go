@@ -45,6 +45,11 @@ type tableEntry struct {
 	// Owed counts the keys that this attempt owes a row (see owed); -1 when there are
 	// too many to count.
 	Owed int `json:"owed,omitempty"`
+	// OwedKeys are these keys in canonical form, sorted, as long as they are few: then the
+	// attempt goes on after a crash.
+	OwedKeys [][]byte `json:"owed_keys,omitempty"`
+	// Only says that this attempt publishes the rows of owed keys alone.
+	Only bool `json:"only,omitempty"`
 	// Truncated counts the truncates of the table that the log showed while tables were
 	// read. They are not published by default, so its topic may show rows that are gone.
 	Truncated int `json:"truncated,omitempty"`
@@ -63,6 +68,11 @@ type wholeEntry struct {
 	State   string `json:"state"` // reading or done
 	Attempt int    `json:"attempt"`
 	Emitted int64  `json:"emitted"` // rows published in this attempt
+}
+
+// note takes down what the attempt owes.
+func (e *tableEntry) note(o *owed, only bool) {
+	e.Owed, e.OwedKeys, e.Only = o.count(), o.few(), only
 }
 
 // entryKey is the key of a table's entry. The name is quoted, so that a dot in a name
@@ -152,7 +162,7 @@ func (e tableEntry) resume(t *Target) tableEntry {
 	case e.State == stateWaiting:
 		again.Attempt = e.Attempt
 		return again
-	case len(t.Key) == 0, e.Owed != 0, !e.cutBy(t.Key):
+	case len(t.Key) == 0, e.Owed != len(e.OwedKeys), !e.cutBy(t.Key):
 		return again
 	}
 	return e

@@ -23,6 +23,7 @@ const (
 	oweNothing                      // rows that moved behind the reading are not read again
 	skipsNothing                    // transactions of a keyless table's view are published
 	skipsKeys                       // only the new key of a change is compared
+	forgetsOwed                     // what the checkpoint says is owed is not taken up
 )
 
 // A merge is one Stream: the log's batches on their way through, and the tables being
@@ -66,7 +67,7 @@ type table struct {
 	key   string // of the entry
 	entry tableEntry
 	owed  owed
-	only  bool // this attempt publishes the rows of owed keys alone
+	only  bool // entry.Only
 
 	// Of a keyless table that is being read. Until view is set none of its changes is
 	// published, then none of those that the view holds.
@@ -112,6 +113,12 @@ func (m *merge) plan(targets []Target) {
 		t := &table{Target: targets[i], key: entryKey(targets[i].ID)}
 		if e, ok := known[t.key]; ok {
 			t.entry = e.resume(&t.Target)
+			t.only = t.entry.Only
+			for _, k := range t.entry.OwedKeys {
+				if m.breach != forgetsOwed {
+					t.owed.add(k, m.cfg.KeyBytes)
+				}
+			}
 		} else {
 			t.entry = newEntry(&t.Target)
 		}
@@ -198,11 +205,12 @@ func (m *merge) cut(b *capture.Batch) error {
 	return nil
 }
 
-// finish lets the log alone go on when nothing is left to read or to note.
+// finish lets the log alone go on when nothing is left to read or to note, and nobody
+// waits for the cut transaction to pass.
 func (m *merge) finish() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.left > 0 || len(m.pending) > 0 {
+	if m.left > 0 || len(m.pending) > 0 || m.inTx {
 		return nil
 	}
 	m.over = true
@@ -296,7 +304,7 @@ func (m *merge) truncate(t *table, ev *capture.Event) {
 		}
 	}
 	t.owed = owed{}
-	t.entry.Owed = 0
+	t.entry.note(&t.owed, t.only)
 	ev.Entries = append(ev.Entries, entry(t.key, &t.entry))
 }
 
@@ -348,7 +356,7 @@ func (m *merge) apply(b *capture.Batch, ev *capture.Event, t *table) error {
 		w.touch(m.new, held, partial)
 	}
 	if m.owe(t, partial, moved) {
-		t.entry.Owed = t.owed.count()
+		t.entry.note(&t.owed, t.only)
 		ev.Entries = append(ev.Entries, entry(t.key, &t.entry))
 	}
 	return nil
@@ -401,21 +409,19 @@ func (m *merge) hold(ev *capture.Event, t *table) error {
 	return nil
 }
 
-// owe keeps t.owed right about the keys of a change, and reports whether it owes one
-// more.
-func (m *merge) owe(t *table, partial, moved bool) bool {
+// owe keeps t.owed right about the keys of a change, and reports whether it is another
+// set now.
+func (m *merge) owe(t *table, partial, moved bool) (changed bool) {
 	if !partial {
-		t.owed.settle(m.old)
-		t.owed.settle(m.new)
-		return false
+		before, after := t.owed.settle(m.old), t.owed.settle(m.new)
+		return before || after
 	}
 	if !moved {
 		return false // what is owed stays owed
 	}
-	known := t.only && !t.owed.has(m.old) // published by the attempt before
-	t.owed.settle(m.old)
-	if known || m.breach == oweNothing {
-		return false
+	was := t.owed.settle(m.old)
+	if known := t.only && !was; known || m.breach == oweNothing { // the attempt before published it
+		return was
 	}
 	t.owed.add(m.new, m.cfg.KeyBytes)
 	return true
@@ -506,15 +512,16 @@ func (m *merge) chunkDone(w *window, at capture.Position) *capture.Batch {
 	t.entry.Key = keyOf(w.chunk.Table)
 	t.entry.Last = w.chunk.Last
 	end := w.chunk.Last == nil
-	final := end && t.owed.count() == 0
+	final := (end || t.only) && t.owed.count() == 0
 	m.count(t, b, w.chunk.Rows, final)
 	switch {
 	case final:
 		m.tableDone(t)
+		m.rewind() // a chunk that is not needed any more
 	case end:
 		m.repeat(t)
 	}
-	t.entry.Owed = t.owed.count()
+	t.entry.note(&t.owed, t.only)
 	m.commit(t, b, at)
 	return b
 }
@@ -529,10 +536,7 @@ func (m *merge) published(w *window, i int) bool {
 	if !t.only && len(t.owed.keys) == 0 {
 		return true
 	}
-	key, err := appendKey(m.new[:0], w.chunk.Table, w.chunk.Events[i].After, nil)
-	if err != nil {
-		panic("snapshot: a row that was indexed has no key: " + err.Error())
-	}
+	key := appendRowKey(m.new[:0], w.chunk, i)
 	m.new = key
 	owed := t.owed.has(key)
 	t.owed.settle(key)
@@ -591,7 +595,7 @@ func (m *merge) count(t *table, b *capture.Batch, read int, final bool) {
 
 // tableDone notes that t is read.
 func (m *merge) tableDone(t *table) {
-	t.entry.State, t.entry.Last = stateDone, nil
+	t.entry.State, t.entry.Last, t.only = stateDone, nil, false
 	m.left--
 	if m.left == 0 {
 		m.whole.State = stateDone

@@ -46,6 +46,8 @@ type model struct {
 	part  int // changes of the next one emitted
 	marks []modelMark
 	views int
+	// finished says that no view will be opened any more.
+	finished bool
 
 	// The publisher.
 	batches []modelBatch // since the first start; what a crash loses is removed
@@ -413,9 +415,9 @@ func (m *model) Tables(ctx context.Context) (targets []Target, err error) {
 	return targets, err
 }
 
-func (m *model) Begin() {}
+func (m *model) Begin() { m.finished = false }
 
-func (m *model) Finish() {}
+func (m *model) Finish() { m.finished = true }
 
 func (m *model) table(id capture.TableID) *modelTable {
 	return m.tables[slices.IndexFunc(m.tables, func(t *modelTable) bool { return t.id == id })]
@@ -680,8 +682,12 @@ func (m *model) drive(src *Source, ended <-chan error, mayCrash bool) error {
 			r.do()
 			close(r.done)
 		case !writable:
-			if p := src.Progress(); !p.Known || p.Left > 0 {
+			p := src.Progress()
+			switch {
+			case !p.Known || p.Left > 0:
 				return errors.New("stuck")
+			case !m.finished:
+				return errors.New("the scanner was not told that all tables are read")
 			}
 			return nil
 		}
@@ -728,6 +734,7 @@ func TestMerge_EveryRuleIsNeeded(t *testing.T) {
 		"moved rows not owed":              func(m *model) { m.breach = oweNothing },
 		"keyless view's changes published": func(m *model) { m.breach = skipsNothing },
 		"old key not compared":             func(m *model) { m.breach = skipsKeys },
+		"owed keys forgotten in a crash":   func(m *model) { m.breach, m.budget = forgetsOwed, 60 },
 	}
 	for name, prepare := range mutants {
 		t.Run(name, func(t *testing.T) {

@@ -1,7 +1,9 @@
 package snapshot
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/headwaterdb/headwater/capture"
 )
@@ -91,12 +93,35 @@ func (o *owed) has(key []byte) bool {
 	return ok
 }
 
-// settle says that the key's row has reached Kafka whole, or is gone.
-func (o *owed) settle(key []byte) {
-	if o.has(key) {
-		delete(o.keys, string(key))
-		o.bytes -= len(key) + 32
+// settle says that the key's row has reached Kafka whole, or is gone. It reports whether
+// it was owed.
+func (o *owed) settle(key []byte) bool {
+	if !o.has(key) {
+		return false
 	}
+	delete(o.keys, string(key))
+	o.bytes -= len(key) + 32
+	return true
+}
+
+// An entry holds so many owed keys, and their bytes, at most: it is written for each
+// change that owes one.
+const (
+	fewKeys  = 64
+	fewBytes = 4 << 10
+)
+
+// few returns the keys, sorted, or nil when there are too many for an entry.
+func (o *owed) few() [][]byte {
+	if len(o.keys) == 0 || len(o.keys) > fewKeys || o.bytes > fewBytes {
+		return nil
+	}
+	keys := make([][]byte, 0, len(o.keys))
+	for k := range o.keys {
+		keys = append(keys, []byte(k))
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	return keys
 }
 
 // count is the number of keys, -1 when there are too many.

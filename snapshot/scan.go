@@ -164,10 +164,6 @@ func (m *merge) load(w *window, chunk *Chunk) error {
 	if now := names(keyOf(chunk.Table)); !slices.Equal(now, w.t.Key) {
 		return fmt.Errorf("its key is %q now, and was %q: it is read anew", now, w.t.Key)
 	}
-	rows, err := index(chunk)
-	if err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if w.gone {
@@ -177,7 +173,8 @@ func (m *merge) load(w *window, chunk *Chunk) error {
 	if key := w.t.entry.Key; key[0].Type != "" && !slices.Equal(key, keyOf(chunk.Table)) {
 		m.logger.Info("the table is read anew: the type of its key has changed", "table", w.t.ID.String())
 		w.t.restart()
-		w.t.entry.Key, w.t.entry.Owed, w.t.owed, w.t.only = keyOf(chunk.Table), 0, owed{}, false
+		w.t.entry.Key, w.t.owed, w.t.only = keyOf(chunk.Table), owed{}, false
+		w.t.entry.note(&w.t.owed, false)
 		chunk.Release()
 		m.rewind()
 		return errGone
@@ -187,7 +184,7 @@ func (m *merge) load(w *window, chunk *Chunk) error {
 		m.giveUp(w.t, "the type of its key is another one in the log")
 		return errGone
 	}
-	w.load(chunk, rows)
+	w.load(chunk)
 	m.readAhead(w.t, chunk.Rows)
 	return nil
 }

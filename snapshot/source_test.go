@@ -283,6 +283,28 @@ func TestSource_Stream(t *testing.T) {
 			t.Errorf("the error is %v", err)
 		}
 	})
+	t.Run("IsDoneWithTheScannerAfterTheTransactionThatWasCut", func(t *testing.T) {
+		rest, whole := capture.NewBatch(), capture.NewBatch()
+		rest.InTx = &capture.InTx{ID: "1", Done: 2}
+		whole.Add().Kind = capture.Commit
+		s := &shelf{tables: []*shelfTable{shelved("a", 1)}}
+		r := capture.Resume{InTx: &capture.InTx{ID: "1", Done: 1}, Entries: map[string][]byte{
+			`s/"public"."a"`: []byte(`{"v":1,"incarnation":"1","state":"done","attempt":1,"key":[{"name":"id","type":"bigint"}]}`),
+			"snap":           []byte(`{"v":1,"mode":"initial","state":"done","attempt":1,"emitted":1}`),
+		}}
+		src := New(batchLog{Source: capturetest.NewSource(), batches: []*capture.Batch{rest, whole}}, s, Config{}, nil, nil)
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- src.Stream(ctx, r, func(*capture.Batch) error { return nil }) }()
+			synctest.Wait()
+			if s.finished != 1 {
+				t.Errorf("the scanner was finished %d times", s.finished)
+			}
+			cancel()
+			<-ended
+		})
+	})
 	t.Run("RefusesWatermarksElsewhere", func(t *testing.T) {
 		for name, batch := range map[string]func(*capture.Batch){
 			"inside of a batch": func(b *capture.Batch) {
@@ -296,7 +318,7 @@ func TestSource_Stream(t *testing.T) {
 		} {
 			b := capture.NewBatch()
 			batch(b)
-			src := New(batchLog{Source: capturetest.NewSource(), b: b}, &shelf{tables: []*shelfTable{shelved("a")}, log: capturetest.NewSource()}, Config{}, nil, nil)
+			src := New(batchLog{Source: capturetest.NewSource(), batches: []*capture.Batch{b}}, &shelf{tables: []*shelfTable{shelved("a")}, log: capturetest.NewSource()}, Config{}, nil, nil)
 			err := src.Stream(t.Context(), capture.Resume{}, func(*capture.Batch) error { return nil })
 			if err == nil || !strings.HasPrefix(err.Error(), "watermark 0 ") {
 				t.Errorf("%s: the error is %v", name, err)
@@ -305,14 +327,20 @@ func TestSource_Stream(t *testing.T) {
 	})
 }
 
-// A batchLog is a log of one batch.
+// A batchLog is a log of few batches.
 type batchLog struct {
 	*capturetest.Source
-	b *capture.Batch
+	batches []*capture.Batch
 }
 
-func (l batchLog) Stream(_ context.Context, _ capture.Resume, emit capture.EmitFunc) error {
-	return emit(l.b)
+func (l batchLog) Stream(ctx context.Context, _ capture.Resume, emit capture.EmitFunc) error {
+	for _, b := range l.batches {
+		if err := emit(b); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // A heldLog begins once a channel is closed.
@@ -394,8 +422,21 @@ func TestEntries_StoredForm(t *testing.T) {
 		Key:  []keyColumn{{"region", "text"}, {"id", "bigint"}},
 		Last: []string{"Zürich", "42"}, Chunk: 7, Rows: 1200, Emitted: 1100, Owed: 3, Truncated: 1,
 	}
+	// Owed keys are stored in their canonical form, which therefore is one, too.
+	owes := full
+	def := &capture.Table{RowKey: []int{0, 1}}
+	var few owed
+	for _, row := range []capture.Row{{capture.TextValue("Zürich"), capture.IntValue(-1)}, {capture.BytesValue([]byte{0, 255}), capture.TimestampValue(1)}} {
+		key, err := appendKey(nil, def, row, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		few.add(key, 1000)
+	}
+	owes.note(&few, true)
 	files := map[string]any{
 		"table-v1.json":   &full,
+		"owed-v1.json":    &owes,
 		"waiting-v1.json": new(newEntry(&Target{ID: capture.TableID{Schema: "public", Name: "log"}, Incarnation: "16410"})),
 		"whole-v1.json":   &wholeEntry{V: 1, Mode: Initial, State: stateReading, Attempt: 1, Emitted: 1100},
 	}
@@ -465,6 +506,8 @@ func TestEntry_Resume(t *testing.T) {
 		{"another incarnation", func(_ *tableEntry, t *Target) { t.Incarnation = "2" }, 3, nil},
 		{"cut by another key", func(_ *tableEntry, t *Target) { t.Key = []string{"other"} }, 3, nil},
 		{"owes rows", func(e *tableEntry, _ *Target) { e.Owed = -1 }, 3, nil},
+		{"owes more rows than it notes", func(e *tableEntry, _ *Target) { e.Owed = 1000 }, 3, nil},
+		{"owes few rows", func(e *tableEntry, _ *Target) { e.Owed, e.OwedKeys = 1, [][]byte{{1}} }, 2, []string{"7"}},
 		{"keyless", func(e *tableEntry, t *Target) { e.Key, t.Key = nil, nil }, 3, nil},
 		{"done stays done, whatever its key", func(e *tableEntry, t *Target) { e.State, e.Last, t.Key = stateDone, nil, nil }, 2, nil},
 		{"nothing was read", func(e *tableEntry, _ *Target) { e.State, e.Last = stateWaiting, nil }, 2, nil},

@@ -12,7 +12,8 @@ import (
 //
 // Until the chunk is read the window remembers the keys of all changes that pass. Then
 // it knows which rows of the chunk they touch, forgets them, and applies further
-// changes at once.
+// changes at once. The rows are found by an index of their keys, which is made for the
+// first change.
 //
 // merge.mu guards the fields that change.
 type window struct {
@@ -37,7 +38,7 @@ type window struct {
 
 	// Once the chunk is there.
 	chunk *Chunk
-	rows  map[string]int32 // by canonical key
+	rows  map[string]int32 // by canonical key; nil until a change asks
 	fates []fate
 	none  bool // a truncate drops all rows
 
@@ -98,18 +99,15 @@ func (w *window) seen(def *capture.Table) {
 	}
 }
 
-// load takes the chunk over, with the index of its keys, and settles what passed while
-// it was read.
-func (w *window) load(chunk *Chunk, rows map[string]int32) {
-	w.chunk, w.rows, w.fates = chunk, rows, make([]fate, len(chunk.Events))
+// load takes the chunk over, and settles what passed while it was read.
+func (w *window) load(chunk *Chunk) {
+	w.chunk, w.fates = chunk, make([]fate, len(chunk.Events))
 	held := make([]bool, len(w.txs))
 	for i := range w.txs {
 		held[i] = w.view.Holds(&w.txs[i])
 	}
 	for _, t := range w.touches {
-		if row, ok := w.rows[string(w.keys[t.off:t.off+t.len])]; ok {
-			w.fates[row] |= fateOf(held[t.tx], t.partial)
-		}
+		w.touch(w.keys[t.off:t.off+t.len], held[t.tx], t.partial)
 	}
 	w.keys, w.touches, w.txs, w.mustHold = nil, nil, nil, nil
 	close(w.loaded)
@@ -128,30 +126,36 @@ func fateOf(held, isPartial bool) fate {
 
 // touch applies a change to the row of key, once the chunk is there.
 func (w *window) touch(key []byte, held, isPartial bool) {
-	if row, ok := w.rows[string(key)]; ok {
+	if row, ok := w.find(key); ok {
 		w.fates[row] |= fateOf(held, isPartial)
 	}
 }
 
 // row returns the chunk's row of key unless the log has shown a newer one.
 func (w *window) row(key []byte) capture.Row {
-	if row, ok := w.rows[string(key)]; ok && !w.none && w.fates[row]&stale == 0 {
+	if row, ok := w.find(key); ok && !w.none && w.fates[row]&stale == 0 {
 		return w.chunk.Events[row].After
 	}
 	return nil
 }
 
+// find finds the chunk's row of key.
+func (w *window) find(key []byte) (row int32, ok bool) {
+	if w.rows == nil {
+		w.rows = index(w.chunk)
+	}
+	row, ok = w.rows[string(key)]
+	return row, ok
+}
+
 // index maps the canonical key of each row to its place in the chunk. The keys share
 // one string.
-func index(chunk *Chunk) (map[string]int32, error) {
+func index(chunk *Chunk) map[string]int32 {
 	rows := make(map[string]int32, len(chunk.Events))
 	var buf []byte
 	ends := make([]int, len(chunk.Events))
 	for i := range chunk.Events {
-		var err error
-		if buf, err = appendKey(buf, chunk.Table, chunk.Events[i].After, nil); err != nil {
-			return nil, err
-		}
+		buf = appendRowKey(buf, chunk, i)
 		ends[i] = len(buf)
 	}
 	keys, begin := string(buf), 0
@@ -159,5 +163,14 @@ func index(chunk *Chunk) (map[string]int32, error) {
 		rows[keys[begin:end]] = int32(i)
 		begin = end
 	}
-	return rows, nil
+	return rows
+}
+
+// appendRowKey appends the canonical key of the chunk's row i.
+func appendRowKey(b []byte, chunk *Chunk, i int) []byte {
+	b, err := appendKey(b, chunk.Table, chunk.Events[i].After, nil)
+	if err != nil {
+		panic("snapshot: a row that was read has no key: " + err.Error())
+	}
+	return b
 }
