@@ -26,7 +26,7 @@ func (t *Tables) Validate() error {
 	}{{"tables.include", t.Include}, {"tables.exclude", t.Exclude}} {
 		for _, g := range list.globs {
 			if !strings.Contains(g, ".") {
-				errs = append(errs, fmt.Errorf("%s: %q has no dot; want schema.table, such as \"shop.*\"", list.name, g))
+				errs = append(errs, fmt.Errorf("%s: %q has no dot; want schema.table, such as \"public.*\"", list.name, g))
 			}
 		}
 	}
@@ -52,10 +52,21 @@ func compileGlobs(globs []string) []*regexp.Regexp {
 	return out
 }
 
-// Selects says whether the table is captured.
-func (f *TableFilter) Selects(id TableID) bool {
-	name := id.String()
-	return (len(f.include) == 0 || matchesAny(f.include, name)) && !matchesAny(f.exclude, name)
+// Selects says whether the table is captured, by its own name or by that of a table that
+// it is a part of.
+func (f *TableFilter) Selects(id TableID, ancestors ...TableID) bool {
+	excluded := func(id TableID) bool { return matchesAny(f.exclude, id.String()) }
+	if excluded(id) || slices.ContainsFunc(ancestors, excluded) {
+		return false
+	}
+	return f.includes(id) || slices.ContainsFunc(ancestors, f.includes)
+}
+
+// SelectsAny says that the table is captured whatever it is a part of.
+func (f *TableFilter) SelectsAny(id TableID) bool { return len(f.exclude) == 0 && f.includes(id) }
+
+func (f *TableFilter) includes(id TableID) bool {
+	return len(f.include) == 0 || matchesAny(f.include, id.String())
 }
 
 // Included returns, for each glob of Include, whether it matches one of the tables.

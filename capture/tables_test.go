@@ -1,30 +1,43 @@
 package capture
 
 import (
-	"slices"
 	"strings"
 	"testing"
 )
 
-func TestTables_SelectByGlobs(t *testing.T) {
-	f := (&Tables{Include: []string{"shop.*", "a?.t"}, Exclude: []string{"*.tmp_*", "shop.x+"}}).Filter()
+func TestTables_GlobsStopAtTheDot(t *testing.T) {
+	f := (&Tables{Include: []string{"public.*", "a.b?"}, Exclude: []string{"*.secret*"}}).Filter()
 	for name, want := range map[string]bool{
-		"shop.orders": true, "shop.tmp_1": false, "Shop.orders": false, "ab.t": true, "a.t": false, "abc.t": false,
-		"shop.x+": false, "shop.xx": true, "other.shop.orders": false, "shop.a.b": false, "shop.a\nb": true,
+		"public.t": true, "public.t.x": false, "xpublic.t": false, "a.bc": true, "a.b": false, "a.b.": false, "public.secrets": false, "public.T\n": true,
 	} {
 		schema, table, _ := strings.Cut(name, ".")
-		if got := f.Selects(TableID{schema, table}); got != want {
-			t.Errorf("%q: got %v, want %v", name, got, want)
+		if got := f.Selects(TableID{Schema: schema, Name: table}); got != want {
+			t.Errorf("%q: %v", name, got)
 		}
 	}
-	if !(&Tables{}).Filter().Selects(TableID{"any", "thing"}) {
-		t.Error("without Include every table is selected")
+}
+
+func TestTables_APartIsSelectedWithItsWhole(t *testing.T) {
+	f := (&Tables{Include: []string{"public.orders", "parts.p*"}, Exclude: []string{"public.audit"}}).Filter()
+	part, other := TableID{"x", "orders_1"}, TableID{"parts", "p1"}
+	for _, c := range []struct {
+		id        TableID
+		ancestors []TableID
+		want      bool
+	}{
+		{part, nil, false},
+		{part, []TableID{{"public", "orders"}}, true},
+		{other, []TableID{{"public", "elsewhere"}}, true},
+		{other, []TableID{{"public", "elsewhere"}, {"public", "audit"}}, false},
+	} {
+		if got := f.Selects(c.id, c.ancestors...); got != c.want {
+			t.Errorf("%v in %v: %v", c.id, c.ancestors, got)
+		}
 	}
-	if got := f.Included([]TableID{{"ab", "t"}}); !slices.Equal(got, []bool{false, true}) {
-		t.Errorf("included are %v", got)
+	if f.SelectsAny(other) {
+		t.Error("an excluded ancestor was forgotten")
 	}
-	err := (&Tables{Include: []string{"shop"}, Exclude: []string{"x"}}).Validate()
-	if err == nil || !strings.Contains(err.Error(), `tables.include: "shop"`) || !strings.Contains(err.Error(), `tables.exclude: "x"`) {
-		t.Errorf("got %v", err)
+	if all := (&Tables{}).Filter(); !all.SelectsAny(part) {
+		t.Error("without globs not every table is captured")
 	}
 }

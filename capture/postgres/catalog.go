@@ -52,9 +52,9 @@ func newCatalog(database string) *catalog {
 // that it still has in the same form whether they may be NULL, their defaults and
 // comments, and it names the key.
 func (c *catalog) fromRelation(ctx context.Context, conn *pgconn.PgConn, m *relationMessage) (*tableDef, error) {
-	f, err := readFacts(ctx, conn, m.OID)
+	f, err := readFacts(ctx, unprepared{conn}, m.OID)
 	if err == nil {
-		err = f.readTypes(ctx, conn, m.Columns)
+		err = f.readTypes(ctx, unprepared{conn}, m.Columns)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about %s: %w", m.Table, err)
@@ -64,7 +64,7 @@ func (c *catalog) fromRelation(ctx context.Context, conn *pgconn.PgConn, m *rela
 
 // fromTable makes the definition of a table as the transaction on conn sees it. columns
 // names those to take, in the order in which cells will be given to decodeCells.
-func (c *catalog) fromTable(ctx context.Context, conn *pgconn.PgConn, oid uint32, columns []string) (*tableDef, error) {
+func (c *catalog) fromTable(ctx context.Context, conn asker, oid uint32, columns []string) (*tableDef, error) {
 	f, err := readFacts(ctx, conn, oid)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about the table with OID %d: %w", oid, err)
@@ -81,6 +81,35 @@ func (c *catalog) fromTable(ctx context.Context, conn *pgconn.PgConn, oid uint32
 		return nil, fmt.Errorf("read the catalog about %s: %w", f.id, err)
 	}
 	return c.build(m, f), nil
+}
+
+// unmapped names the columns of a table whose types have no mapping, with the type.
+func (c *catalog) unmapped(ctx context.Context, conn *pgconn.PgConn, t *tableInfo) ([]string, error) {
+	oid, err := parseOID(t.OID)
+	if err != nil {
+		return nil, err
+	}
+	f, err := readFacts(ctx, unprepared{conn}, oid)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog about %s: %w", t.ID, err)
+	}
+	var columns []relationColumn
+	for _, a := range f.attributes {
+		if t.Columns == nil || slices.Contains(t.Columns, a.Name) {
+			columns = append(columns, a.relationColumn)
+		}
+	}
+	if err := f.readTypes(ctx, unprepared{conn}, columns); err != nil {
+		return nil, fmt.Errorf("read the catalog about %s: %w", t.ID, err)
+	}
+	var out []string
+	for i, col := range columns {
+		r := f.types.resolve(col.Type, col.Modifier, f.typeNames[i])
+		if r.Type.Unmapped || r.Type.Elem != nil && r.Type.Elem.Unmapped {
+			out = append(out, fmt.Sprintf("%q (%s)", col.Name, r.Type.Name))
+		}
+	}
+	return out, nil
 }
 
 // amend makes the definition which a row asks for that d does not describe: decodeTuple
@@ -247,17 +276,17 @@ func sameSet(a, b []int) bool {
 // readFacts reads all but the types. A table that was dropped has no attributes.
 //
 // https://www.postgresql.org/docs/current/catalogs.html
-func readFacts(ctx context.Context, conn *pgconn.PgConn, oid uint32) (*facts, error) {
+func readFacts(ctx context.Context, conn asker, oid uint32) (*facts, error) {
 	rel := strconv.FormatUint(uint64(oid), 10)
 	// A NOT NULL that is not validated yet (PostgreSQL 18) does not hold for every row.
-	results, err := queryAll(ctx, conn, `SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = `+rel+`;
-		SELECT a.attname, a.atttypid, a.atttypmod, a.attnum, a.attidentity <> '', a.attgenerated <> '',
+	results, err := conn.queryAll(ctx, `SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = `+rel,
+		`SELECT a.attname, a.atttypid, a.atttypmod, a.attnum, a.attidentity <> '', a.attgenerated <> '',
 			a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k
 				WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated),
 			pg_get_expr(d.adbin, d.adrelid), col_description(a.attrelid, a.attnum)
 		FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-		WHERE a.attrelid = `+rel+` AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum;
-		SELECT x.relname, i.indisprimary, i.indimmediate AND i.indpred IS NULL,
+		WHERE a.attrelid = `+rel+` AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum`,
+		`SELECT x.relname, i.indisprimary, i.indimmediate AND i.indpred IS NULL,
 			(SELECT string_agg(k.attnum::text, ' ' ORDER BY k.n) FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, n) WHERE k.n <= i.indnkeyatts)
 		FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
 		WHERE i.indrelid = `+rel+` AND i.indisunique AND i.indisvalid AND i.indexprs IS NULL
@@ -298,7 +327,7 @@ func readFacts(ctx context.Context, conn *pgconn.PgConn, oid uint32) (*facts, er
 }
 
 // readTypes reads the types of the columns, and what those are made of.
-func (f *facts) readTypes(ctx context.Context, conn *pgconn.PgConn, columns []relationColumn) error {
+func (f *facts) readTypes(ctx context.Context, conn asker, columns []relationColumn) error {
 	f.types, f.typeNames = typeMap{}, make([]string, len(columns))
 	if len(columns) == 0 {
 		return nil
@@ -308,12 +337,12 @@ func (f *facts) readTypes(ctx context.Context, conn *pgconn.PgConn, columns []re
 		oids[i], mods[i] = strconv.FormatUint(uint64(c.Type), 10), strconv.FormatInt(int64(c.Modifier), 10)
 	}
 	list := "'{" + strings.Join(oids, ",") + "}'::oid[]"
-	results, err := queryAll(ctx, conn, `WITH RECURSIVE used(oid) AS (
+	results, err := conn.queryAll(ctx, `WITH RECURSIVE used(oid) AS (
 			SELECT unnest(`+list+`)
 			UNION SELECT part FROM used JOIN pg_type t ON t.oid = used.oid CROSS JOIN LATERAL unnest(ARRAY[t.typelem, t.typbasetype]) part WHERE part <> 0)
 		SELECT t.oid, t.typname, t.typtype, coalesce(e.oid, 0), t.typbasetype, t.typtypmod, t.typdelim, format_type(t.oid, NULL), `+labelsOf("t.oid")+`
-		FROM used JOIN pg_type t ON t.oid = used.oid LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid;
-		SELECT CASE WHEN t.oid IS NOT NULL THEN format_type(u.oid, u.mod) END
+		FROM used JOIN pg_type t ON t.oid = used.oid LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid`,
+		`SELECT CASE WHEN t.oid IS NOT NULL THEN format_type(u.oid, u.mod) END
 		FROM unnest(`+list+`, '{`+strings.Join(mods, ",")+`}'::int4[]) WITH ORDINALITY u(oid, mod, n) LEFT JOIN pg_type t ON t.oid = u.oid ORDER BY u.n`)
 	if err != nil {
 		return err
@@ -361,6 +390,19 @@ func parseOID(text string) (uint32, error) {
 func parseModifier(text string) (int32, error) {
 	n, err := strconv.ParseInt(text, 10, 32)
 	return int32(n), err
+}
+
+// An asker runs several statements in one round trip, and returns the rows of each as
+// text. NULL is "".
+type asker interface {
+	queryAll(ctx context.Context, statements ...string) ([][][]string, error)
+}
+
+// unprepared is a connection on which statements are not met again.
+type unprepared struct{ conn *pgconn.PgConn }
+
+func (c unprepared) queryAll(ctx context.Context, statements ...string) ([][][]string, error) {
+	return queryAll(ctx, c.conn, strings.Join(statements, ";"))
 }
 
 // queryAll is query for several statements: the rows of each. The simple protocol runs

@@ -129,7 +129,7 @@ func (b *bench) define(table string) *tableDef {
 		b.t.Fatal(err)
 	}
 	cols := strings.Split(b.ask("SELECT string_agg(attname, '|' ORDER BY attnum) FROM pg_attribute WHERE attrelid = '"+table+"'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''"), "|")
-	d, err := b.cat.fromTable(b.t.Context(), b.conn, oid, cols)
+	d, err := b.cat.fromTable(b.t.Context(), unprepared{b.conn}, oid, cols)
 	if err != nil {
 		b.t.Fatal(err)
 	}

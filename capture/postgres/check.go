@@ -76,7 +76,8 @@ func (c *checker) server(ctx context.Context) error {
 		EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = `+quoteLiteral(c.src.cfg.Slot)+`),
 		current_setting('max_wal_senders'), (SELECT count(*) FROM pg_stat_replication),
 		(SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()), current_database(),
-		EXISTS (SELECT FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.slot_name = `+quoteLiteral(c.src.cfg.Slot)+`), quote_ident(current_user)`)
+		EXISTS (SELECT FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.slot_name = `+quoteLiteral(c.src.cfg.Slot)+`), quote_ident(current_user),
+		coalesce(current_setting('synchronized_standby_slots', true), '')`)
 	if err != nil {
 		return err
 	}
@@ -107,8 +108,15 @@ func (c *checker) server(ctx context.Context) error {
 		c.fault(fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d; then restart the server", max(maxSenders*2, 10)),
 			"all %d WAL senders (max_wal_senders) are taken", maxSenders)
 	}
+	if c.src.cfg.SlotFailover && c.srv.major() < 17 {
+		c.warn("", "slot_failover needs PostgreSQL 17: on this server standbys do not keep the slot")
+	}
+	if c.src.cfg.SlotFailover && row[12] == "" && c.srv.major() >= 17 {
+		c.warn("ALTER SYSTEM SET synchronized_standby_slots = 'the physical slots of the standbys'; then SELECT pg_reload_conf()",
+			"synchronized_standby_slots is empty, so that changes can be captured which a standby that is promoted then does not have")
+	}
 	if row[8] == "SQL_ASCII" {
-		c.warn("", "database %q has the encoding SQL_ASCII, so its text may not be UTF-8; a text that is not stops the pipeline", c.srv.DatabaseName)
+		c.warn("leave tables with such text out, or repair it", "database %q has the encoding SQL_ASCII, so its text may not be UTF-8; a text that is not stops the pipeline", c.srv.DatabaseName)
 	}
 	return nil
 }
@@ -141,8 +149,14 @@ func (c *checker) slot(ctx context.Context) error {
 	default:
 		if err := c.src.usable(sl, c.srv); err != nil {
 			c.report(err)
-		} else if sl.ActivePID != "" {
+			return nil
+		}
+		if sl.ActivePID != "" {
 			c.warn("stop the other headwater, or choose another slot", "slot %q is being read by process %s", c.src.cfg.Slot, sl.ActivePID)
+		}
+		if c.src.cfg.SlotFailover && c.srv.major() >= 17 && !sl.Failover {
+			c.warn("ALTER_REPLICATION_SLOT "+c.src.cfg.Slot+" (FAILOVER true), on a replication connection, while nobody reads the slot",
+				"slot %q was made without failover, so that standbys do not keep it", c.src.cfg.Slot)
 		}
 	}
 	return nil
@@ -209,8 +223,11 @@ func (c *checker) publication(ctx context.Context) error {
 
 // coverage compares what the configuration names with what there is.
 func (c *checker) coverage(context.Context) error {
-	for i, glob := range c.src.filter.include {
-		hit := slices.ContainsFunc(c.tables, func(t tableInfo) bool { return glob.MatchString(t.ID.String()) })
+	ids := make([]capture.TableID, len(c.tables))
+	for i, t := range c.tables {
+		ids[i] = t.ID
+	}
+	for i, hit := range c.src.filter.Included(ids) {
 		if !hit {
 			c.warn("", "tables.include: %q matches no table", c.src.cfg.Tables.Include[i])
 		}
@@ -226,7 +243,7 @@ func (c *checker) willCapture() []tableInfo {
 	var out []tableInfo
 	viaRoot := c.pub != nil && c.pub.ViaRoot
 	for _, t := range c.tables {
-		if !c.src.filter.selects(t.ID, t.Ancestors) {
+		if !c.src.filter.Selects(t.ID, t.Ancestors...) {
 			continue
 		}
 		if t.Published || !viaRoot && t.Kind == "r" {
@@ -260,6 +277,13 @@ func (c *checker) rows(ctx context.Context) error {
 		}
 		if k.Policies {
 			hidden = append(hidden, t.ID.String())
+		}
+		unmapped, err := c.src.catalog.unmapped(ctx, c.conn, &t)
+		if err != nil {
+			return err
+		}
+		if len(unmapped) > 0 {
+			c.warn("", "types without a mapping: %s of %s; unknown.types says what becomes of them", some(unmapped), t.ID)
 		}
 		if len(k.Generated) > 0 && !(c.pub != nil && c.pub.Generated) {
 			c.warn("", "the stored generated columns %s of %s are not in the log and so not captured", some(k.Generated), t.ID)

@@ -3,13 +3,15 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/headwaterdb/headwater/capture"
 )
 
 // A PublicationMode says who makes the publication.
@@ -44,7 +46,7 @@ type Config struct {
 	// libpq such as sslmode, sslrootcert and target_session_attrs. Required.
 	URL string `yaml:"url"`
 	// Password of the user. It wins over one in the URL, and is printed nowhere.
-	Password string `yaml:"password"`
+	Password capture.Secret `yaml:"password"`
 
 	// Slot is the replication slot. The server keeps its log for it from the last
 	// acknowledged position on, whether we run or not. Lower case letters, digits and
@@ -53,7 +55,8 @@ type Config struct {
 	// SlotMode is "create" or "existing". Default "create".
 	SlotMode SlotMode `yaml:"slot_mode"`
 	// SlotFailover makes a slot that we create one which standbys keep in step
-	// (PostgreSQL 17 and up). Default false.
+	// (PostgreSQL 17 and up). They need sync_replication_slots, and the primary their
+	// names in synchronized_standby_slots. Default false.
 	SlotFailover bool `yaml:"slot_failover"`
 
 	// Publication is what the server sends. Default "headwater".
@@ -62,7 +65,7 @@ type Config struct {
 	PublicationMode PublicationMode `yaml:"publication_mode"`
 
 	// Tables says which of the published tables are captured.
-	Tables Tables `yaml:"tables"`
+	Tables capture.Tables `yaml:"tables"`
 
 	// HeartbeatInterval is how often a position without changes is checkpointed while
 	// the captured tables are quiet, so that the server may drop the log that others
@@ -77,15 +80,6 @@ type Config struct {
 	BatchBytes int `yaml:"batch_bytes"`
 	// ConnectTimeout bounds each attempt to connect. Default 15 s.
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
-}
-
-// Tables selects tables by globs over schema.table: "*" is any text without a dot, "?"
-// one character that is not a dot. Quoting is not needed, case counts.
-type Tables struct {
-	// Include lists what is captured. Empty means every table.
-	Include []string `yaml:"include"`
-	// Exclude lists what is not, and wins over Include.
-	Exclude []string `yaml:"exclude"`
 }
 
 // SetDefaults fills in what is not set.
@@ -135,15 +129,8 @@ func (c *Config) Validate() error {
 	default:
 		bad("publication_mode: %q is unknown; want %q, %q or %q", c.PublicationMode, PublicationFiltered, PublicationAll, PublicationExisting)
 	}
-	for _, list := range []struct {
-		name  string
-		globs []string
-	}{{"tables.include", c.Tables.Include}, {"tables.exclude", c.Tables.Exclude}} {
-		for _, g := range list.globs {
-			if strings.Count(g, ".") == 0 {
-				bad("%s: %q has no dot; want schema.table, such as \"public.*\"", list.name, g)
-			}
-		}
+	if err := c.Tables.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	for _, d := range []struct {
 		name  string
@@ -168,37 +155,11 @@ func (c Config) String() string {
 	return fmt.Sprintf("PostgreSQL database %q at %s:%d as %q, slot %q, publication %q", p.Database, p.Host, p.Port, p.User, c.Slot, c.Publication)
 }
 
-// GoString is String: no verb prints the password.
-func (c Config) GoString() string { return c.String() }
+// Format is String, whatever the verb: the URL may hold a password.
+func (c Config) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, c.String()) }
+
+// MarshalText is String, for encoders.
+func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // LogValue is String, for slog.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// A tableFilter is Tables, compiled.
-type tableFilter struct{ include, exclude []*regexp.Regexp }
-
-func (t *Tables) compile() tableFilter {
-	return tableFilter{include: compileGlobs(t.Include), exclude: compileGlobs(t.Exclude)}
-}
-
-func compileGlobs(globs []string) []*regexp.Regexp {
-	var out []*regexp.Regexp
-	for _, g := range globs {
-		p := regexp.QuoteMeta(g)
-		p = strings.ReplaceAll(p, `\*`, `[^.]*`)
-		p = strings.ReplaceAll(p, `\?`, `[^.]`)
-		out = append(out, regexp.MustCompile(`(?s)^`+p+`$`))
-	}
-	return out
-}
-
-// includes and excludes take a name of the form schema.table.
-func (f *tableFilter) includes(name string) bool {
-	return len(f.include) == 0 || matchesAny(f.include, name)
-}
-
-func (f *tableFilter) excludes(name string) bool { return matchesAny(f.exclude, name) }
-
-func matchesAny(globs []*regexp.Regexp, name string) bool {
-	return slices.ContainsFunc(globs, func(g *regexp.Regexp) bool { return g.MatchString(name) })
-}

@@ -18,9 +18,8 @@ import (
 	"github.com/headwaterdb/headwater/integration/servers"
 )
 
-// versions are those that the tests run against, the oldest and the newest that behave
-// differently among them.
-var versions = []string{"13", "15", "17", "18"}
+// versions are those that headwater reads.
+var versions = []string{"13", "14", "15", "16", "17", "18"}
 
 // A lab is a database of its own.
 type lab struct {
@@ -93,6 +92,13 @@ func (l *lab) head() LSN {
 		l.t.Fatal(err)
 	}
 	return pageSizes{8192, 16 << 20}.withoutHeader(lsn)
+}
+
+// idle waits until nobody reads the slot: the server's process for it ends a moment after
+// its Stream.
+func (l *lab) idle() {
+	l.t.Helper()
+	l.until(`SELECT count(*) = 0 FROM pg_replication_slots WHERE database = current_database() AND active`)
 }
 
 func (l *lab) source(change ...func(*Config)) *Source {

@@ -1,6 +1,9 @@
 package postgres
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
 
 // metrics of one source. LSNs are byte positions, so that differences are bytes.
 type metrics struct {
@@ -8,16 +11,14 @@ type metrics struct {
 	rows, batches, bytes                 prometheus.Counter
 }
 
+// newMetrics registers them, unless reg is nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
+	with := promauto.With(reg)
 	gauge := func(name, help string) prometheus.Gauge {
-		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "headwater", Subsystem: "postgres", Name: name, Help: help})
-		reg.MustRegister(g)
-		return g
+		return with.NewGauge(prometheus.GaugeOpts{Namespace: "headwater", Subsystem: "postgres", Name: name, Help: help})
 	}
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "headwater", Subsystem: "postgres", Name: name, Help: help})
-		reg.MustRegister(c)
-		return c
+		return with.NewCounter(prometheus.CounterOpts{Namespace: "headwater", Subsystem: "postgres", Name: name, Help: help})
 	}
 	return &metrics{
 		received:     gauge("received_lsn_bytes", "End of the last source transaction read from the log, as a byte position."),

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -104,27 +105,13 @@ func (s *Source) readTables(ctx context.Context, conn *pgconn.PgConn, srv *serve
 	return out, nil
 }
 
-// selects reports whether the configuration captures the table, by its own name or by
-// that of a partitioned table above it.
-func (f *tableFilter) selects(t capture.TableID, ancestors []capture.TableID) bool {
-	if f.excludes(t.String()) {
-		return false
-	}
-	for _, a := range ancestors {
-		if f.excludes(a.String()) {
-			return false
-		}
-	}
-	return f.includes(t.String()) || slices.ContainsFunc(ancestors, func(a capture.TableID) bool { return f.includes(a.String()) })
-}
-
 // captured picks the tables whose rows are captured: those under whose name the server
 // sends rows, which are the leaves of partitioned tables unless the publication
 // publishes by way of the root.
 func (s *Source) captured(tables []tableInfo) []tableInfo {
 	var out []tableInfo
 	for _, t := range tables {
-		if t.Published && s.filter.selects(t.ID, t.Ancestors) {
+		if t.Published && s.filter.Selects(t.ID, t.Ancestors...) {
 			out = append(out, t)
 		}
 	}
@@ -149,12 +136,12 @@ func (s *Source) unpublished(tables []tableInfo) []tableInfo {
 	whole := make(map[capture.TableID]bool)
 	for i := range tables {
 		t := &tables[i]
-		whole[t.ID] = t.Kind == "p" && (t.Member || t.Published || !present[t.ID] && s.filter.selects(t.ID, t.Ancestors))
+		whole[t.ID] = t.Kind == "p" && (t.Member || t.Published || !present[t.ID] && s.filter.Selects(t.ID, t.Ancestors...))
 	}
 	var out []tableInfo
 	for _, t := range tables {
 		inWhole := slices.ContainsFunc(t.Ancestors, func(a capture.TableID) bool { return whole[a] })
-		if s.filter.selects(t.ID, t.Ancestors) && !present[t.ID] && !inWhole {
+		if s.filter.Selects(t.ID, t.Ancestors...) && !present[t.ID] && !inWhole {
 			out = append(out, t)
 		}
 	}
@@ -180,8 +167,17 @@ func (s *Source) ensurePublication(ctx context.Context, conn *pgconn.PgConn, srv
 		// PostgreSQL 18 would stream nothing, silently.
 		return fmt.Errorf("%w: there is no publication %q; remedy: %s", capture.ErrMisconfigured, s.cfg.Publication, sql)
 	}
-	if _, err := query(ctx, conn, sql); err != nil {
-		return fmt.Errorf("%w: headwater may not publish the tables (%w); remedy: let a superuser run: %s", capture.ErrMisconfigured, err, sql)
+	err = s.blockable(ctx, conn, "changing the publication", func(ctx context.Context) error {
+		_, err := query(ctx, conn, sql)
+		return err
+	})
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+	case errors.As(err, &pg) && pg.Code == "42501": // insufficient_privilege
+		return fmt.Errorf("%w: the user may not publish the tables (%w); remedy: let a superuser run: %s", capture.ErrMisconfigured, err, sql)
+	default:
+		return fmt.Errorf("change publication %q: %w", s.cfg.Publication, err)
 	}
 	s.log.Info("changed the publication", "publication", s.cfg.Publication, "sql", sql)
 	return nil

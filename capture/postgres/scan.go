@@ -24,7 +24,7 @@ type Scanner struct {
 
 	mu sync.Mutex // guards idle
 	// idle is a connection that the last view gave back, nil when there is none.
-	idle *pgconn.PgConn
+	idle *scanConn
 }
 
 var _ snapshot.Scanner = (*Scanner)(nil)
@@ -47,70 +47,19 @@ func (s *Scanner) Finish() {
 	s.close()
 }
 
-func (s *Scanner) close() {
-	if c := s.take(); c != nil {
-		closeConn(c)
-	}
-}
-
-// take takes the idle connection, if there is one.
-func (s *Scanner) take() *pgconn.PgConn {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.idle
-	s.idle = nil
-	return c
-}
-
-// connect returns an ordinary connection for reading.
-func (s *Scanner) connect(ctx context.Context) (*pgconn.PgConn, error) {
-	if c := s.take(); c != nil {
-		if c.Ping(ctx) == nil {
-			return c, nil
-		}
-		closeConn(c)
-	}
-	c, err := s.src.connect(ctx, false, nil)
-	if err != nil {
-		return nil, err
-	}
-	// Policies would hide rows that the log shows: with row_security off, reading such
-	// a table fails instead. A tiny cursor_tuple_fraction makes the planner follow the
-	// key's index rather than sort the table for each chunk.
-	if _, err := query(ctx, c, "SET row_security = off; SET cursor_tuple_fraction = 0.000001; "+
-		// PostgreSQL 17 and up: a long read of a table without a key must not be cut short.
-		"SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'"); err != nil {
-		closeConn(c)
-		return nil, fmt.Errorf("prepare a connection for reading tables: %w", err)
-	}
-	return c, nil
-}
-
-// release keeps a connection for the next view.
-func (s *Scanner) release(c *pgconn.PgConn) {
-	if c.IsClosed() || c.TxStatus() != 'I' {
-		closeConn(c)
-		return
-	}
-	s.close()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.idle = c
-}
-
 // A view is one transaction that reads one table.
 type view struct {
 	scanner *Scanner
-	conn    *pgconn.PgConn
+	conn    *scanConn
 	target  snapshot.Target
 	snap    pgSnapshot
+	mark    LSN   // the end of the log after the snapshot was taken
 	opened  int64 // microseconds since the Unix epoch, by the server's clock
-	pages   pageSizes
 	table   *scanTable
-	// fetch is the number of rows of the next FETCH, 0 while no cursor is open, which
-	// goes on behind last.
-	fetch int
-	last  []string
+	cursor  cursor
+	most    int // rows of the next FETCH at most
+	// The cursor goes on behind last.
+	last []string
 	// stale says that rows behind last were fetched and dropped.
 	stale bool
 	key   [][]byte // of the last row
@@ -126,7 +75,6 @@ type pageSizes struct{ block, segment LSN }
 const (
 	viewWaitMin = 2 * time.Millisecond
 	viewWaitMax = 200 * time.Millisecond
-	viewWarn    = 5 * time.Second
 )
 
 // View opens a view of t that holds every transaction emitted before the call.
@@ -135,14 +83,13 @@ func (s *Scanner) View(ctx context.Context, t snapshot.Target) (snapshot.View, e
 		return nil, err
 	}
 	need := s.src.scan.demand()
-	conn, err := s.connect(ctx)
+	v := &view{scanner: s, target: t}
+	_, err := s.on(ctx, func(c *scanConn) error {
+		v.conn = c
+		return v.open(ctx, &need)
+	})
 	if err != nil {
-		return nil, err
-	}
-	v := &view{scanner: s, conn: conn, target: t}
-	if err := v.open(ctx, &need); err != nil {
-		closeConn(conn)
-		return nil, fmt.Errorf("open a consistent read of %s: %w", t.ID, err)
+		return nil, fmt.Errorf("open a consistent read of %s: %w", t.ID, explainRead(t.ID, err))
 	}
 	return v, nil
 }
@@ -153,7 +100,7 @@ func (v *view) open(ctx context.Context, need *demand) error {
 	if need.horizon && need.nextXID == 0 {
 		// Not the xmax of a snapshot: a transaction that is committed and not yet visible
 		// can be beyond it.
-		row, err := queryRow(ctx, v.conn, "SELECT age('3'::xid), pg_current_snapshot()")
+		row, err := queryRow(ctx, v.conn.PgConn, "SELECT age('3'::xid), pg_current_snapshot()")
 		if err != nil {
 			return fmt.Errorf("ask for the next transaction id: %w", err)
 		}
@@ -165,7 +112,8 @@ func (v *view) open(ctx context.Context, need *demand) error {
 		need.nextXID = snap.full(uint32(int32(age)) + 3)
 		st.setNextXID(need.nextXID)
 	}
-	began, warned := time.Now(), false
+	patience := v.scanner.src.patience
+	warn := time.Now().Add(patience.blocked)
 	for wait := viewWaitMin; ; wait = min(2*wait, viewWaitMax) {
 		if err := v.begin(ctx); err != nil {
 			return err
@@ -175,11 +123,11 @@ func (v *view) open(ctx context.Context, need *demand) error {
 			st.proven(&v.snap)
 			return nil
 		}
-		if _, err := query(ctx, v.conn, "ROLLBACK"); err != nil {
+		if _, err := query(ctx, v.conn.PgConn, "ROLLBACK"); err != nil {
 			return err
 		}
-		if !warned && time.Since(began) > viewWarn {
-			warned = true
+		if now := time.Now(); now.After(warn) {
+			warn = now.Add(patience.again)
 			v.scanner.src.log.Warn("reading a table waits for a transaction that is not visible yet: it is open, or committed and waiting for a synchronous standby",
 				"table", v.target.ID.String(), "xid", xid)
 		}
@@ -195,11 +143,13 @@ func (v *view) open(ctx context.Context, need *demand) error {
 // after a rewrite or a truncate, an older snapshot would read an empty table.
 func (v *view) begin(ctx context.Context) error {
 	name := quoteTable(v.target.ID)
-	row, err := queryRow(ctx, v.conn, `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY `+name+` IN ACCESS SHARE MODE;
-		SELECT pg_current_snapshot(), `+quoteLiteral(name)+`::regclass::oid, pg_is_in_recovery(),
-			(extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-			(SELECT setting FROM pg_settings WHERE name = 'wal_block_size'), (SELECT setting FROM pg_settings WHERE name = 'wal_segment_size'),
-			(SELECT system_identifier FROM pg_control_system())`)
+	var row []string
+	err := v.scanner.src.blockable(ctx, v.conn.PgConn, "locking the table "+v.target.ID.String()+" for reading", func(ctx context.Context) (err error) {
+		row, err = queryRow(ctx, v.conn.PgConn, `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY `+name+` IN ACCESS SHARE MODE;
+			SELECT pg_current_snapshot(), `+quoteLiteral(name)+`::regclass::oid, `+serverTime+`,
+				CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END`)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -209,22 +159,21 @@ func (v *view) begin(ctx context.Context) error {
 	if row[1] != v.target.Incarnation {
 		return fmt.Errorf("the table was made anew: its OID was %s and is %s", v.target.Incarnation, row[1])
 	}
-	if row[2] == "t" {
+	if v.opened, err = strconv.ParseInt(row[2], 10, 64); err != nil {
+		return err
+	}
+	if row[3] == "" {
 		return errStandby
 	}
-	if want := v.scanner.src.scan.server().SystemID; row[6] != want {
-		return fmt.Errorf("the rows would come from the server with system identifier %s and the log comes from %s", row[6], want)
+	insert, err := pglogrepl.ParseLSN(row[3])
+	if err != nil {
+		return fmt.Errorf("read the end of the log: %w", err)
 	}
-	var err1, err2, err3 error
-	v.opened, err1 = strconv.ParseInt(row[3], 10, 64)
-	v.pages.block, err2 = parseSize(row[4])
-	v.pages.segment, err3 = parseSize(row[5])
-	return errors.Join(err1, err2, err3)
-}
-
-func parseSize(text string) (LSN, error) {
-	n, err := strconv.ParseUint(text, 10, 64)
-	return LSN(n), err
+	v.mark = v.conn.pages.withoutHeader(insert)
+	if want := v.scanner.src.scan.server().SystemID; v.conn.systemID != want {
+		return fmt.Errorf("the rows would come from the server with system identifier %s and the log comes from %s", v.conn.systemID, want)
+	}
+	return nil
 }
 
 // errStandby: pg_current_snapshot shows no running transactions on a standby, so
@@ -235,18 +184,12 @@ var errStandby = fmt.Errorf("%w: the server is a standby, and rows that exist al
 // Holds says whether the view contains the transaction.
 func (v *view) Holds(tx *capture.Tx) bool { return v.snap.holds(v.snap.full(uint32(tx.Num))) }
 
-// Mark sets the high mark (rule R26 of publish/DESIGN.md): the end of the log as it is
-// written, because asynchronous commits are visible before they are flushed.
-func (v *view) Mark(ctx context.Context, id uint64) error {
-	row, err := queryRow(ctx, v.conn, "SELECT pg_current_wal_insert_lsn()")
-	if err != nil {
-		return fmt.Errorf("mark the end of the log: %w", err)
-	}
-	insert, err := pglogrepl.ParseLSN(row[0])
-	if err != nil {
-		return fmt.Errorf("mark the end of the log: %w", err)
-	}
-	v.scanner.src.scan.addMark(id, v.pages.withoutHeader(insert))
+// Mark sets the high mark (rule R26 of publish/DESIGN.md): the end of the log as it was
+// written when the snapshot had been taken. What the snapshot holds stands before it;
+// the flushed end will not do, because asynchronous commits are visible before they are
+// flushed.
+func (v *view) Mark(_ context.Context, id uint64) error {
+	v.scanner.src.scan.addMark(id, v.mark)
 	return nil
 }
 
@@ -265,19 +208,28 @@ func (p pageSizes) withoutHeader(lsn LSN) LSN {
 	return lsn
 }
 
-// Close ends the transaction.
+// Close ends the transaction. The next view waits for the server's answer.
 func (v *view) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
 	if v.conn.IsClosed() {
 		return nil
 	}
-	if _, err := query(ctx, v.conn, "ROLLBACK"); err != nil {
-		closeConn(v.conn)
+	if err := v.end(); err != nil {
+		closeConn(v.conn.PgConn)
 		return fmt.Errorf("end the consistent read of %s: %w", v.target.ID, err)
 	}
 	v.scanner.release(v.conn)
 	return nil
+}
+
+func (v *view) end() error {
+	p := v.cursor.pipe
+	if p == nil {
+		v.conn.ending = v.conn.Exec(context.Background(), "ROLLBACK").Close
+		return nil
+	}
+	p.SendQueryParams("ROLLBACK", nil, nil, nil, nil)
+	v.conn.ending = p.Close
+	return p.Sync()
 }
 
 // A scanTable is how a view reads its table.
@@ -292,12 +244,6 @@ type scanTable struct {
 	formats      []int16  // of the cells; the key is text, as Scan's caller keeps it
 }
 
-// Rows of one FETCH.
-const (
-	fetchFirst = 16
-	fetchMax   = 2048
-)
-
 // Scan reads on from after, through a cursor that stays open between calls.
 func (v *view) Scan(ctx context.Context, t snapshot.Target, after []string, maxBytes int) (*snapshot.Chunk, error) {
 	if t.ID != v.target.ID || t.Incarnation != v.target.Incarnation {
@@ -305,7 +251,11 @@ func (v *view) Scan(ctx context.Context, t snapshot.Target, after []string, maxB
 	}
 	chunk, err := v.scan(ctx, after, maxBytes)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", t.ID, err)
+		closeConn(v.conn.PgConn) // it may be in the middle of an answer
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("read %s: %w", t.ID, explainRead(t.ID, err))
 	}
 	return chunk, nil
 }
@@ -317,23 +267,19 @@ func (v *view) scan(ctx context.Context, after []string, maxBytes int) (*snapsho
 			return nil, err
 		}
 		v.key = make([][]byte, len(v.table.keyIndex))
+		v.cursor.pipe = v.conn.StartPipeline(context.Background())
 	}
-	if keyed := len(v.table.key) > 0; v.fetch == 0 || keyed && (v.stale || !slices.Equal(after, v.last)) {
-		if err := v.declare(ctx, after); err != nil {
+	defer v.conn.until(ctx)()
+	if keyed := len(v.table.key) > 0; !v.cursor.open || keyed && (v.stale || !slices.Equal(after, v.last)) {
+		if err := v.declare(after); err != nil {
 			return nil, err
 		}
 	}
 	c := &snapshot.Chunk{Batch: capture.NewBatch(), Table: v.table.def.table}
-	done := false
-	for largest := 1; !done && c.LogBytes < maxBytes; {
-		n, err := v.fetchInto(ctx, c, maxBytes, &largest)
-		if err != nil {
-			c.Release()
-			return nil, err
-		}
-		done = n < v.fetch && !v.stale
-		// Twice as many, as long as they would fit if all were as large as the largest.
-		v.fetch = max(1, min(2*v.fetch, fetchMax, (maxBytes-c.LogBytes)/largest))
+	done, err := v.fill(ctx, c, maxBytes)
+	if err != nil {
+		c.Release()
+		return nil, err
 	}
 	v.last = make([]string, len(v.key))
 	for i, k := range v.key {
@@ -346,14 +292,9 @@ func (v *view) scan(ctx context.Context, after []string, maxBytes int) (*snapsho
 }
 
 // declare opens the cursor behind a key.
-func (v *view) declare(ctx context.Context, after []string) error {
+func (v *view) declare(after []string) error {
 	t := v.table
-	if v.fetch > 0 {
-		if _, err := query(ctx, v.conn, "CLOSE chunk"); err != nil {
-			return err
-		}
-	}
-	sql := "DECLARE chunk NO SCROLL CURSOR FOR SELECT " + strings.Join(t.columns, ", ") + " FROM " + t.from
+	sql := "SELECT " + strings.Join(t.columns, ", ") + " FROM " + t.from
 	var args [][]byte
 	if len(t.key) > 0 {
 		if after != nil {
@@ -367,20 +308,72 @@ func (v *view) declare(ctx context.Context, after []string) error {
 		}
 		sql += " ORDER BY " + strings.Join(t.key, ", ")
 	}
-	_, err := v.conn.ExecParams(ctx, sql, args, t.keyTypes[:len(args)], nil, nil).Close()
-	if err != nil {
-		return err
-	}
-	v.fetch, v.last, v.stale = fetchFirst, after, false
+	v.cursor.declare(sql, args, t.keyTypes[:len(args)])
+	v.last, v.stale = after, false
 	return nil
 }
 
-// fetchInto appends the next rows to the chunk, and returns how many the cursor gave.
+// chunkRows bounds the rows of a chunk, so that narrow ones do not take many times the
+// memory that their bytes say. The batch of a chunk, and its Commit, is of a size that
+// capture keeps for reuse.
+const chunkRows = 1<<14 - 1
+
+// fill reads rows into the chunk until it is full, or the table is done.
+func (v *view) fill(ctx context.Context, c *snapshot.Chunk, maxBytes int) (done bool, err error) {
+	v.most = fetchFirst
+	largest, own := v.conn.largest, 0
+	if largest > 0 {
+		v.most = fetchMax
+	}
+	for {
+		for !done && v.ask(c, maxBytes, largest) {
+			// The server is kept busy.
+		}
+		if len(v.cursor.asked) == 0 {
+			v.conn.largest = own
+			return done && !v.stale, nil
+		}
+		n, rr, err := v.cursor.next()
+		if err != nil {
+			return false, err
+		}
+		got, err := v.take(ctx, c, rr, maxBytes, &own)
+		if err != nil {
+			return false, err
+		}
+		done = done || got < n
+		largest = max(largest, own, 1)
+	}
+}
+
+// ask asks for further rows, as long as they fit if all are as large as the largest, and
+// twice as many each time. It reports whether it did.
+func (v *view) ask(c *snapshot.Chunk, maxBytes, largest int) bool {
+	underWay := v.cursor.rows()
+	first := underWay == 0 && c.Rows == 0
+	if len(v.cursor.asked) == fetchAhead || largest == 0 && !first {
+		return false // enough for now, or nothing is known of the rows yet
+	}
+	n := min(v.most, chunkRows-c.Rows-underWay)
+	if largest > 0 {
+		n = min(n, (maxBytes-c.LogBytes)/largest-underWay)
+	}
+	if first {
+		n = max(n, 1)
+	}
+	if n <= 0 {
+		return false
+	}
+	v.cursor.fetch(n, v.table.formats)
+	v.most = min(2*v.most, fetchMax)
+	return true
+}
+
+// take appends the rows of a FETCH to the chunk, and returns how many the cursor gave.
 // Rows of a keyed table that come after the one which fills the chunk are dropped: they
 // are read again by their key.
-func (v *view) fetchInto(ctx context.Context, c *snapshot.Chunk, maxBytes int, largest *int) (rows int, err error) {
+func (v *view) take(ctx context.Context, c *snapshot.Chunk, rr *pgconn.ResultReader, maxBytes int, largest *int) (rows int, err error) {
 	keyed := len(v.table.key) > 0
-	rr := v.conn.ExecParams(ctx, "FETCH "+strconv.Itoa(v.fetch)+" FROM chunk", nil, nil, nil, v.table.formats)
 	for rr.NextRow() {
 		rows++
 		if keyed && c.LogBytes >= maxBytes {
@@ -390,7 +383,6 @@ func (v *view) fetchInto(ctx context.Context, c *snapshot.Chunk, maxBytes int, l
 		cells := rr.Values()
 		n, err := v.add(ctx, c, cells)
 		if err != nil {
-			_, _ = rr.Close() // the first error says more
 			return 0, err
 		}
 		c.LogBytes += n
@@ -408,6 +400,9 @@ func (v *view) fetchInto(ctx context.Context, c *snapshot.Chunk, maxBytes int, l
 // consumers that keep the highest.
 func (v *view) add(ctx context.Context, c *snapshot.Chunk, cells [][]byte) (size int, err error) {
 	b := c.Batch
+	if n := len(b.Events); n == cap(b.Events) && n > chunkRows/16 {
+		b.Events = append(make([]capture.Event, 0, chunkRows+1), b.Events...)
+	}
 	if c.Rows == 0 {
 		lsn := v.scanner.src.scan.startLSN()
 		v.origin = b.Row(5)
@@ -438,14 +433,14 @@ func (v *view) add(ctx context.Context, c *snapshot.Chunk, cells [][]byte) (size
 // amend widens the definition for a row that it has no room for, for the whole chunk.
 // The view's connection is in the middle of an answer, so it takes another.
 func (v *view) amend(ctx context.Context, c *snapshot.Chunk, outdated *outdatedError) error {
-	conn, err := v.scanner.connect(ctx)
+	conn, err := v.scanner.on(ctx, func(conn *scanConn) (err error) {
+		v.table.def, err = v.scanner.src.catalog.amend(ctx, conn.PgConn, v.table.def, outdated)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer v.scanner.release(conn)
-	if v.table.def, err = v.scanner.src.catalog.amend(ctx, conn, v.table.def, outdated); err != nil {
-		return err
-	}
+	v.scanner.release(conn)
 	c.Table = v.table.def.table
 	for i := range c.Events {
 		c.Events[i].Table = c.Table
@@ -458,20 +453,21 @@ func (s *Scanner) Tables(ctx context.Context) ([]snapshot.Target, error) {
 	if err := s.src.scan.wait(ctx, false); err != nil {
 		return nil, err
 	}
-	conn, err := s.connect(ctx)
+	var tables []tableInfo
+	var keys map[string]*tableKeys
+	conn, err := s.on(ctx, func(c *scanConn) error {
+		all, err := s.src.readTables(ctx, c.PgConn, s.src.scan.server())
+		if err != nil {
+			return err
+		}
+		tables = s.src.captured(all)
+		keys, err = readKeys(ctx, c.PgConn, tables)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer s.release(conn)
-	tables, err := s.src.readTables(ctx, conn, s.src.scan.server())
-	if err != nil {
-		return nil, err
-	}
-	tables = s.src.captured(tables)
-	keys, err := readKeys(ctx, conn, tables)
-	if err != nil {
-		return nil, err
-	}
+	s.release(conn)
 	var out []snapshot.Target
 	for _, t := range tables {
 		if k := keys[t.OID]; k != nil {
@@ -483,7 +479,7 @@ func (s *Scanner) Tables(ctx context.Context) ([]snapshot.Target, error) {
 
 // describe reads how the table is read, in the view's transaction: its columns and row
 // filter as they are published, and what its key is compared with.
-func (s *Scanner) describe(ctx context.Context, conn *pgconn.PgConn, t snapshot.Target) (*scanTable, error) {
+func (s *Scanner) describe(ctx context.Context, conn *scanConn, t snapshot.Target) (*scanTable, error) {
 	srv := s.src.scan.server()
 	published, filter := "a.attgenerated = ''", "NULL"
 	switch {
@@ -492,7 +488,10 @@ func (s *Scanner) describe(ctx context.Context, conn *pgconn.PgConn, t snapshot.
 	case srv.major() >= 15:
 		published, filter = "a.attgenerated = '' AND a.attname = ANY (p.attnames)", "p.rowfilter"
 	}
-	rows, err := query(ctx, conn, `SELECT a.attname, a.atttypid, c.relkind, `+filter+`, (
+	if err := conn.about(ctx, t.Incarnation); err != nil {
+		return nil, fmt.Errorf("read its columns: %w", err)
+	}
+	results, err := conn.queryAll(ctx, `SELECT a.attname, a.atttypid, c.relkind, `+filter+`, (
 			WITH RECURSIVE base AS (
 				SELECT ty.oid, ty.typtype, ty.typbasetype FROM pg_type ty WHERE ty.oid = a.atttypid
 				UNION ALL SELECT ty.oid, ty.typtype, ty.typbasetype FROM base JOIN pg_type ty ON ty.oid = base.typbasetype WHERE base.typtype = 'd')
@@ -505,6 +504,7 @@ func (s *Scanner) describe(ctx context.Context, conn *pgconn.PgConn, t snapshot.
 	if err != nil {
 		return nil, fmt.Errorf("read its columns: %w", err)
 	}
+	rows := results[0]
 	if len(rows) == 0 {
 		return nil, errors.New("it is not published any more")
 	}

@@ -1,9 +1,11 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -41,7 +43,12 @@ func (l *lab) start(r capture.Resume, change ...func(*Config)) *running {
 // launch is start without the wait.
 func (l *lab) launch(r capture.Resume, change ...func(*Config)) *running {
 	l.t.Helper()
-	s := l.source(change...)
+	return l.run(l.source(change...), r)
+}
+
+// run is launch with a source.
+func (l *lab) run(s *Source, r capture.Resume) *running {
+	l.t.Helper()
 	ctx, cancel := context.WithCancel(l.t.Context())
 	run := &running{l: l, src: s, scan: s.Scanner(), stop: cancel, done: make(chan struct{}), grew: make(chan struct{})}
 	go func() {
@@ -259,6 +266,31 @@ func TestScanner_KeepsToTheSizeOfAChunk(t *testing.T) {
 	}
 }
 
+func TestScanner_BoundsTheRowsOfAChunk(t *testing.T) {
+	l := newLab(t, "15")
+	l.exec(`CREATE TABLE k (id int PRIMARY KEY)`, `INSERT INTO k SELECT generate_series(1, 40000)`)
+	r := l.start(capture.Resume{})
+	tgt, v, total := r.target("public.k"), r.view("public.k"), 0
+	for after := []string(nil); ; {
+		c, err := v.Scan(t.Context(), tgt, after, 64<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Rows > chunkRows {
+			t.Errorf("a chunk of %d rows", c.Rows)
+		}
+		total += c.Rows
+		after = c.Last
+		c.Release()
+		if after == nil {
+			break
+		}
+	}
+	if total != 40000 {
+		t.Errorf("%d rows", total)
+	}
+}
+
 func TestScanner_ReadsAKeylessTableInParts(t *testing.T) {
 	l := newLab(t, "15")
 	l.exec(`CREATE TABLE k (v text)`, `INSERT INTO k SELECT g || repeat('x', 100) FROM generate_series(1, 2000) g`)
@@ -356,7 +388,7 @@ func (l *lab) invisible(sql string) (stop func()) {
 // until waits for a condition of the server.
 func (l *lab) until(sql string) {
 	l.t.Helper()
-	for range 4000 {
+	for began := time.Now(); time.Since(began) < 2*time.Minute; {
 		if l.ask(`SELECT (`+sql+`)::text`) == "true" {
 			return
 		}
@@ -614,6 +646,78 @@ func TestMark_PassesWhateverTheEndOfTheLogLooksLike(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A notebook keeps what is logged.
+type notebook struct {
+	mu    sync.Mutex
+	lines bytes.Buffer
+}
+
+func (n *notebook) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lines.Write(p)
+}
+
+func (n *notebook) await(t *testing.T, text string) {
+	t.Helper()
+	for limit := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		n.mu.Lock()
+		lines := n.lines.String()
+		n.mu.Unlock()
+		if strings.Contains(lines, text) {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("no %q in the log:\n%s", text, lines)
+		}
+	}
+}
+
+func TestView_SaysWhatItWaitsFor(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		l := newLab(t, version)
+		l.exec(tables, `INSERT INTO t VALUES (1, 'a')`)
+		s := l.source(small)
+		var said notebook
+		s.log = slog.New(slog.NewTextHandler(&said, nil))
+		s.patience.blocked = 10 * time.Millisecond
+		r := l.run(s, capture.Resume{})
+		r.connected()
+		target := r.target("public.t")
+		x := l.transaction()
+		x.exec(`BEGIN; ALTER TABLE t ADD COLUMN w int`)
+		opened := make(chan error, 1)
+		go func() {
+			v, err := r.scan.View(t.Context(), target)
+			if err == nil {
+				err = v.Close()
+			}
+			opened <- err
+		}()
+		said.await(t, fmt.Sprintf(`msg="locking the table public.t for reading waits for another transaction to end" pid=%d`, x.db.PgConn().PID()))
+		x.exec(`ROLLBACK`)
+		if err := <-opened; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestScanner_OutlivesAConnectionThatWasClosed(t *testing.T) {
+	l := newLab(t, "15")
+	l.exec(tables, `INSERT INTO t VALUES (1, 'a')`)
+	r := l.start(capture.Resume{}, small)
+	kill := `SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()`
+	for range 2 {
+		if rows, _ := r.read("public.t", 1<<20, true); len(rows) != 1 {
+			t.Errorf("read %q", rows)
+		}
+		l.exec(kill)
+	}
+	if _, err := r.scan.Tables(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestMark_ComesAfterEverythingThatTheViewHolds(t *testing.T) {

@@ -28,7 +28,7 @@ type Source struct {
 	cfg     Config
 	log     *slog.Logger
 	metrics *metrics
-	filter  tableFilter
+	filter  *capture.TableFilter
 	catalog *catalog
 
 	// acked is the end_lsn of the newest acknowledged position (rule R18).
@@ -38,6 +38,8 @@ type Source struct {
 	scan    *scanState
 	scanner *Scanner
 
+	patience patience
+
 	mu        sync.Mutex // guards streaming
 	streaming bool
 }
@@ -45,12 +47,19 @@ type Source struct {
 var _ capture.Source = (*Source)(nil)
 
 // New returns a source. It does not connect; cfg must have its defaults and be valid.
+// log and reg may be nil.
 func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Source {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	database := ""
 	if pc, err := pgconn.ParseConfig(cfg.URL); err == nil {
 		database = pc.Database
 	}
-	return &Source{cfg: cfg, log: log, metrics: newMetrics(reg), filter: cfg.Tables.compile(), catalog: newCatalog(database)}
+	return &Source{
+		cfg: cfg, log: log, metrics: newMetrics(reg), filter: cfg.Tables.Filter(), catalog: newCatalog(database),
+		patience: usualPatience,
+	}
 }
 
 // Acknowledge notes that everything up to p is published. The server learns it with
@@ -90,12 +99,18 @@ var pinned = map[string]string{
 	"search_path":       "pg_catalog",
 	"statement_timeout": "0",
 	"lock_timeout":      "0",
+	// Warnings tell that the log goes by without a publication (PostgreSQL 18).
+	"client_min_messages": "warning",
 
 	"idle_in_transaction_session_timeout": "0",
 }
 
-// keepAlive finds a peer that is gone for good in about a minute.
+// A peer that is gone for good is found in about a minute: by keepAlive while nothing is
+// on its way to it, else by unacknowledged. A peer behind something that answers in its
+// place is found by [stream.lost].
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+const unacknowledged = time.Minute
 
 // connect opens a connection; frontend, when set, builds its message reader.
 //
@@ -108,7 +123,7 @@ func (s *Source) connect(ctx context.Context, replication bool, frontend func(io
 		return nil, fmt.Errorf("%w: url cannot be read as a PostgreSQL address", capture.ErrMisconfigured)
 	}
 	if s.cfg.Password != "" {
-		pc.Password = s.cfg.Password
+		pc.Password = string(s.cfg.Password)
 	}
 	for k, v := range pinned {
 		pc.RuntimeParams[k] = v
@@ -120,7 +135,7 @@ func (s *Source) connect(ctx context.Context, replication bool, frontend func(io
 		pc.RuntimeParams["replication"] = "database"
 	}
 	pc.ConnectTimeout = s.cfg.ConnectTimeout
-	pc.DialFunc = (&net.Dialer{Timeout: s.cfg.ConnectTimeout, KeepAliveConfig: keepAlive}).DialContext
+	pc.DialFunc = (&net.Dialer{Timeout: s.cfg.ConnectTimeout, KeepAliveConfig: keepAlive, Control: boundUnacknowledged}).DialContext
 	if frontend != nil {
 		pc.BuildFrontend = frontend
 	}
@@ -141,16 +156,24 @@ func connectError(pc *pgconn.Config, err error) error {
 	if !errors.As(err, &pg) {
 		return fmt.Errorf("connect to PostgreSQL at %s: %w", at, err)
 	}
+	wrong := func(format string, args ...any) error {
+		return fmt.Errorf("%w: "+format, append([]any{capture.ErrMisconfigured}, args...)...)
+	}
 	switch pg.Code {
 	case "28P01":
-		return fmt.Errorf("%w: PostgreSQL at %s refuses the password of user %q", capture.ErrMisconfigured, at, pc.User)
+		return wrong("PostgreSQL at %s refuses the password of user %q; remedy: set password, or ALTER ROLE %s PASSWORD", at, pc.User, quoteIdent(pc.User))
 	case "28000":
-		return fmt.Errorf("%w: PostgreSQL at %s does not let user %q in: %s", capture.ErrMisconfigured, at, pc.User, pg.Message)
+		return wrong("PostgreSQL at %s does not let user %q in: %s; remedy: a role that may log in, and a line of pg_hba.conf that admits it", at, pc.User, pg.Message)
 	case "3D000":
-		return fmt.Errorf("%w: PostgreSQL at %s has no database %q", capture.ErrMisconfigured, at, pc.Database)
+		return wrong("PostgreSQL at %s has no database %q; remedy: let url name the right one", at, pc.Database)
 	case "42501":
-		return fmt.Errorf("%w: user %q must not read the log (%s); remedy: ALTER ROLE %s REPLICATION",
-			capture.ErrMisconfigured, pc.User, pg.Message, quoteIdent(pc.User))
+		if pg.Routine == "CheckMyDatabase" {
+			return wrong("user %q must not connect to database %q; remedy: GRANT CONNECT ON DATABASE %s TO %s",
+				pc.User, pc.Database, quoteIdent(pc.Database), quoteIdent(pc.User))
+		}
+		return wrong("user %q must not read the log (%s); remedy: ALTER ROLE %s REPLICATION", pc.User, pg.Message, quoteIdent(pc.User))
+	case "53300": // too_many_connections: it may pass
+		return fmt.Errorf("PostgreSQL at %s has no connection left: %s; remedy: end what is not needed, or raise max_connections and max_wal_senders", at, pg.Message)
 	}
 	return fmt.Errorf("connect to PostgreSQL at %s: %w", at, err)
 }
@@ -267,14 +290,20 @@ func (s *Source) identify(ctx context.Context, repl, sql *pgconn.PgConn) (*serve
 type slot struct {
 	Plugin, Type, Database string
 	ActivePID              string
-	Restart, Confirmed     LSN
+	// Failover says that standbys are to keep the slot in step, Synced that this is such
+	// a standby's copy (PostgreSQL 17 and up).
+	Failover, Synced   bool
+	Restart, Confirmed LSN
 	// Lost says why the server can no longer serve the slot, "" when it can.
 	Lost string
 }
 
 // readSlot returns nil when there is no such slot.
 func (s *Source) readSlot(ctx context.Context, conn *pgconn.PgConn, srv *server) (*slot, error) {
-	lost := "CASE WHEN wal_status = 'lost' THEN 'wal_removed' END"
+	lost, failover := "CASE WHEN wal_status = 'lost' THEN 'wal_removed' END", "false, false"
+	if srv.major() >= 17 {
+		failover = "failover, synced"
+	}
 	switch {
 	case srv.major() >= 17:
 		lost = "coalesce(invalidation_reason, " + lost + ")"
@@ -282,7 +311,7 @@ func (s *Source) readSlot(ctx context.Context, conn *pgconn.PgConn, srv *server)
 		lost = "CASE WHEN conflicting THEN 'conflict' ELSE " + lost + " END"
 	}
 	rows, err := query(ctx, conn, `SELECT plugin, slot_type, database, active_pid, coalesce(restart_lsn, '0/0'), coalesce(confirmed_flush_lsn, '0/0'), `+
-		lost+` FROM pg_replication_slots WHERE slot_name = `+quoteLiteral(s.cfg.Slot))
+		lost+`, `+failover+` FROM pg_replication_slots WHERE slot_name = `+quoteLiteral(s.cfg.Slot))
 	if err != nil {
 		return nil, fmt.Errorf("read the state of slot %q: %w", s.cfg.Slot, err)
 	}
@@ -290,7 +319,7 @@ func (s *Source) readSlot(ctx context.Context, conn *pgconn.PgConn, srv *server)
 		return nil, nil
 	}
 	r := rows[0]
-	sl := &slot{Plugin: r[0], Type: r[1], Database: r[2], ActivePID: r[3], Lost: r[6]}
+	sl := &slot{Plugin: r[0], Type: r[1], Database: r[2], ActivePID: r[3], Lost: r[6], Failover: r[7] == "t", Synced: r[8] == "t"}
 	var err1, err2 error
 	sl.Restart, err1 = pglogrepl.ParseLSN(r[4])
 	sl.Confirmed, err2 = pglogrepl.ParseLSN(r[5])
@@ -314,9 +343,14 @@ func (s *Source) usable(sl *slot, srv *server) error {
 		return fmt.Errorf("%w: the server has invalidated slot %q (%s): changes after %s are no longer to be had; "+
 			"remedy: drop the slot by SELECT pg_drop_replication_slot(%s), reset the pipeline's checkpoint, and let it read the tables again; see max_slot_wal_keep_size",
 			capture.ErrPositionLost, name, sl.Lost, sl.Confirmed, quoteLiteral(name))
+	case sl.Synced && srv.InRecovery:
+		return fmt.Errorf("the server is a standby, whose copy of slot %q can be read once it is promoted; %s", name, namePrimary)
 	}
 	return nil
 }
+
+// namePrimary ends what is said of a standby.
+const namePrimary = "remedy: let url name the primary; with all hosts and target_session_attrs=read-write it follows a failover"
 
 // Verify compares r with the server: its identity, its timeline, and the slot.
 func (s *Source) Verify(ctx context.Context, r capture.Resume) error {
@@ -345,6 +379,13 @@ func (s *Source) Verify(ctx context.Context, r capture.Resume) error {
 // verify is Verify with what was asked already. It returns the position, which is zero
 // at the first start.
 func (s *Source) verify(ctx context.Context, repl *pgconn.PgConn, srv *server, sl *slot, r capture.Resume) (position, error) {
+	if srv.InRecovery && srv.major() < 16 {
+		err := errors.New("the server is a standby, and decoding the log on a standby takes PostgreSQL 16; " + namePrimary)
+		if r.At == "" {
+			return position{}, fmt.Errorf("%w: %w", capture.ErrMisconfigured, err)
+		}
+		return position{}, err // it may be about to be promoted
+	}
 	if sl != nil {
 		if err := s.usable(sl, srv); err != nil {
 			return position{}, err
@@ -380,15 +421,20 @@ func (s *Source) verify(ctx context.Context, repl *pgconn.PgConn, srv *server, s
 		return position{}, err
 	}
 	switch {
+	case sl == nil && srv.InRecovery && s.cfg.SlotFailover:
+		return position{}, fmt.Errorf("the server is a standby without slot %q: waiting for it to take the slot over; %s", s.cfg.Slot, namePrimary)
+	case sl == nil && at.Source.Timeline < srv.Timeline:
+		return lost("replication slot %q did not come along when the server was promoted, and the changes after %s are lost with it; "+
+			"remedy: reset the pipeline's checkpoint and let it read the tables again; slot_failover keeps the slot on standbys that have sync_replication_slots", s.cfg.Slot, at.End)
 	case sl == nil:
-		return lost("replication slot %q is gone, and with it the changes after %s; remedy: reset the pipeline's checkpoint and let it read the tables again", s.cfg.Slot, at.End)
+		return lost("replication slot %q is gone, and with it the changes after %s; remedy: "+readAgain, s.cfg.Slot, at.End)
 	case sl.Confirmed > at.End:
 		return lost("slot %q was advanced by somebody else: it begins at %s and the checkpoint stands at %s, so the changes between are lost; "+
-			"remedy: reset the pipeline's checkpoint and let it read the tables again", s.cfg.Slot, sl.Confirmed, at.End)
+			"remedy: "+readAgain, s.cfg.Slot, sl.Confirmed, at.End)
 	case srv.Head < at.End && srv.InRecovery:
 		return position{}, fmt.Errorf("the standby has replayed up to %s and the checkpoint stands at %s: waiting for it", srv.Head, at.End)
 	case srv.Head < at.End:
-		return lost("the server's log ends at %s and the checkpoint stands at %s: the server was set back to an older state; remedy: reset the pipeline's checkpoint and let it read the tables again",
+		return lost("the server's log ends at %s and the checkpoint stands at %s: the server was set back to an older state; remedy: "+readAgain,
 			srv.Head, at.End)
 	}
 	return at, nil
@@ -412,10 +458,11 @@ func (s *Source) verifyTimeline(ctx context.Context, repl *pgconn.PgConn, srv *s
 		return err
 	}
 	if !found {
-		return fmt.Errorf("%w: timeline %d of the checkpoint is no ancestor of the server's timeline %d", capture.ErrPositionLost, at.Source.Timeline, srv.Timeline)
+		return fmt.Errorf("%w: timeline %d of the checkpoint is no ancestor of the server's timeline %d; remedy: point url at the right server, or "+readAgain, capture.ErrPositionLost, at.Source.Timeline, srv.Timeline)
 	}
 	if at.End > end {
-		return fmt.Errorf("%w: the server left timeline %d at %s and the checkpoint stands at %s: changes were published that the new primary never had",
+		return fmt.Errorf("%w: the server left timeline %d at %s and the checkpoint stands at %s: changes were published that the new primary never had; "+
+			"remedy: "+readAgain+"; synchronized_standby_slots (PostgreSQL 17) keeps headwater behind the standbys",
 			capture.ErrPositionLost, at.Source.Timeline, end, at.End)
 	}
 	return nil

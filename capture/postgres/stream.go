@@ -55,7 +55,7 @@ func (s *Source) Stream(ctx context.Context, r capture.Resume, emit capture.Emit
 	var beside sync.WaitGroup
 	beside.Go(func() {
 		if err := st.report(ctx); err != nil {
-			cancel(fmt.Errorf("send a status update: %w", err))
+			cancel(err)
 		}
 	})
 	beside.Go(func() { st.watch(ctx) })
@@ -89,6 +89,7 @@ type stream struct {
 	srv  *server
 	conn *pgconn.PgConn
 	in   *bufio.Reader // between conn's socket and its frontend
+	hear *hearing      // below in
 	// relations are the tables as they were described last, by their OID.
 	relations map[uint32]*relation
 	// catalog is an ordinary connection.
@@ -157,7 +158,8 @@ func (s *Source) open(ctx context.Context, r capture.Resume, emit capture.EmitFu
 		}
 	}()
 	st.conn, err = s.connect(ctx, true, func(r io.Reader, w io.Writer) *pgproto3.Frontend {
-		st.in = bufio.NewReaderSize(r, readBuffer)
+		st.hear = &hearing{Reader: r, born: time.Now()}
+		st.in = bufio.NewReaderSize(st.hear, readBuffer)
 		return pgproto3.NewFrontend(st.in, w)
 	})
 	if err != nil {
@@ -247,14 +249,23 @@ func (s *Source) createSlot(ctx context.Context, conn *pgconn.PgConn, srv *serve
 		return 0, "", fmt.Errorf("create replication slot %q: %w", s.cfg.Slot, err)
 	}
 	plugin, action := "pgoutput", "USE_SNAPSHOT"
-	if s.cfg.SlotFailover && srv.major() >= 17 && !srv.InRecovery {
+	if s.cfg.SlotFailover && srv.major() >= 17 && !srv.InRecovery { // a standby's own slot cannot have it
 		plugin, action = "pgoutput (FAILOVER, SNAPSHOT 'use')", ""
 	}
 	if _, err := query(ctx, conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
 		return fail(err)
 	}
-	made, err := pglogrepl.CreateReplicationSlot(ctx, conn, s.cfg.Slot, plugin,
-		pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: action})
+	var made pglogrepl.CreateReplicationSlotResult
+	// The server waits for every transaction that has written and is open by now.
+	doing := "creating the replication slot"
+	if srv.InRecovery {
+		doing += " on a standby (until SELECT pg_log_standby_snapshot() on the primary, or its next checkpoint)"
+	}
+	err := s.blockable(ctx, conn, doing, func(ctx context.Context) (err error) {
+		made, err = pglogrepl.CreateReplicationSlot(ctx, conn, s.cfg.Slot, plugin,
+			pglogrepl.CreateReplicationSlotOptions{Mode: pglogrepl.LogicalReplication, SnapshotAction: action})
+		return err
+	})
 	if err != nil {
 		return fail(explain(err))
 	}
@@ -320,29 +331,61 @@ func awaitPrompt(ctx context.Context, conn *pgconn.PgConn) error {
 	}
 }
 
-// explain marks the server's errors that retrying cannot change.
+// explain marks the server's errors that retrying cannot change, and says what to do.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func explain(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return err
 	}
+	mark := func(sentinel error, remedy string) error {
+		return fmt.Errorf("%w: %w; remedy: %s", sentinel, err, remedy)
+	}
 	switch pg.Code {
 	case "58P01": // undefined_file: a segment of the log was removed
-		return fmt.Errorf("%w: %w", capture.ErrPositionLost, err)
+		return mark(capture.ErrPositionLost, readAgain)
 	case "55000": // object_not_in_prerequisite_state: an invalidated slot, or wal_level
 		if strings.Contains(pg.Message, "wal_level") {
-			return fmt.Errorf("%w: %w; remedy: ALTER SYSTEM SET wal_level = logical; then restart the server", capture.ErrMisconfigured, err)
+			return mark(capture.ErrMisconfigured, "ALTER SYSTEM SET wal_level = logical; then restart the server")
 		}
-		return fmt.Errorf("%w: %w", capture.ErrPositionLost, err)
+		return mark(capture.ErrPositionLost, readAgain)
 	case "42704": // undefined_object: a publication that is not there, or was not when the row was written
-		return fmt.Errorf("%w: %w; remedy: create the publication, drop the slot, reset the pipeline's checkpoint and let it read the tables again: "+
-			"a publication must be older than the slot", capture.ErrMisconfigured, err)
+		return mark(capture.ErrMisconfigured, publishAgain)
 	case "42501": // insufficient_privilege
-		return fmt.Errorf("%w: %w", capture.ErrMisconfigured, err)
+		return mark(capture.ErrMisconfigured, "grant the user what it lacks; \"headwater check\" names it")
+	case "53400": // configuration_limit_exceeded
+		return mark(capture.ErrMisconfigured, "drop a slot that is no longer needed, or ALTER SYSTEM SET max_replication_slots to more; then restart the server")
+	case "55006": // object_in_use
+		return fmt.Errorf("%w; remedy: stop the other reader, or choose another slot", err)
+	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character
+		err = fmt.Errorf("%w (%s)", err, pg.Where) // the place in the log
+		return mark(capture.ErrUnreadable, "repair the text in the table, exclude the table or leave the column out of the publication; then drop the slot, "+readAgain)
 	}
 	return err
 }
+
+// explainRead is explain for what reading a table meets.
+func explainRead(table capture.TableID, err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return err
+	}
+	switch pg.Code {
+	case "42501": // insufficient_privilege
+		return fmt.Errorf("%w: %w; remedy: grant the user SELECT on %s and USAGE on its schema, and BYPASSRLS where row-level security hides rows",
+			capture.ErrMisconfigured, err, quoteTable(table))
+	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character
+		return fmt.Errorf("%w: %w; remedy: repair the text in the table, or exclude the table", capture.ErrUnreadable, err)
+	}
+	return err
+}
+
+const (
+	// readAgain ends a remedy.
+	readAgain = "reset the pipeline's checkpoint and let it read the tables again"
+	// publishAgain is the remedy where the log goes by without a publication.
+	publishAgain = "create the publication, drop the slot, " + readAgain + ": a publication must be older than the slot"
+)
 
 // run reads messages until something ends it.
 func (st *stream) run(ctx context.Context) error {
@@ -372,7 +415,11 @@ func (st *stream) run(ctx context.Context) error {
 			return fmt.Errorf("the server stopped sending the log after %s: %w", st.at.End, explain(pgconn.ErrorResponseToPgError(msg)))
 		case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
 			return fmt.Errorf("the server ended the stream after %s: it is shutting down", st.at.End)
-		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus:
+		case *pgproto3.NoticeResponse:
+			if msg.Code == "55000" { // PostgreSQL 18 skips a publication that is not there
+				return fmt.Errorf("%w: the server sends nothing after %s: %s; remedy: %s", capture.ErrMisconfigured, st.at.End, msg.Message, publishAgain)
+			}
+		case *pgproto3.ParameterStatus:
 		default:
 			return fmt.Errorf("read the log after %s: unexpected message %T", st.at.End, msg)
 		}
@@ -484,7 +531,7 @@ func (st *stream) beginTx(lsn LSN, m []byte) error {
 	}
 	if id := inTxID(tx.final, tx.xid); id != st.resume.ID {
 		return fmt.Errorf("%w: the checkpoint stands inside of transaction %s, and after %s the log goes on with %s; "+
-			"remedy: reset the pipeline's checkpoint and let it read the tables again", capture.ErrPositionLost, st.resume.ID, st.at.End, id)
+			"remedy: "+readAgain, capture.ErrPositionLost, st.resume.ID, st.at.End, id)
 	}
 	st.tx.emitted = true
 	st.src.scan.emitted([]uint32{tx.xid})
@@ -534,7 +581,7 @@ func (st *stream) commitTx(lsn LSN, m []byte) error {
 // notRepeated: what was emitted of a cut transaction is not what the log says now.
 func (st *stream) notRepeated(done uint64) error {
 	return fmt.Errorf("%w: %d changes of transaction %s were published before the restart, and the log does not repeat them (they differ at or before change %d): "+
-		"the publication or the log was changed meanwhile; remedy: reset the pipeline's checkpoint and let it read the tables again",
+		"the publication or the log was changed meanwhile; remedy: "+readAgain,
 		capture.ErrPositionLost, st.resume.Done, st.resume.ID, done)
 }
 
@@ -588,7 +635,7 @@ func (st *stream) relation(ctx context.Context, m []byte) error {
 	for _, k := range t.Key {
 		if !msg.Columns[k].Key {
 			rel.refusal = fmt.Errorf("%w: the log does not repeat the key column %q of %s in deletes and key changes, which can then not be written under the right key; "+
-				"remedy: ALTER TABLE %s REPLICA IDENTITY FULL, reset the pipeline's checkpoint and let it read the tables again",
+				"remedy: ALTER TABLE %s REPLICA IDENTITY FULL, "+readAgain,
 				capture.ErrUnreadable, t.Columns[k].Name, t.ID, quoteTable(t.ID))
 		}
 	}
@@ -598,8 +645,8 @@ func (st *stream) relation(ctx context.Context, m []byte) error {
 // captures says whether the table is captured. A partition is by the name of a table
 // above it, too, which only the catalog knows.
 func (st *stream) captures(ctx context.Context, m *relationMessage) (bool, error) {
-	filter := &st.src.filter
-	if len(filter.exclude) == 0 && filter.includes(m.Table.String()) {
+	filter := st.src.filter
+	if filter.SelectsAny(m.Table) {
 		return true, nil
 	}
 	var rows [][]string
@@ -615,7 +662,7 @@ func (st *stream) captures(ctx context.Context, m *relationMessage) (bool, error
 	for _, r := range rows {
 		ancestors = append(ancestors, capture.TableID{Schema: r[0], Name: r[1]})
 	}
-	return filter.selects(m.Table, ancestors), nil
+	return filter.Selects(m.Table, ancestors...), nil
 }
 
 // ask runs f on the connection to the catalog. That rests while the log is read, so it
@@ -924,6 +971,7 @@ func (st *stream) report(ctx context.Context) error {
 		interval = min(interval, t/3)
 	}
 	interval = min(interval, st.src.cfg.HeartbeatInterval)
+	asked := time.Now() // whether the server still sends
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
@@ -934,7 +982,13 @@ func (st *stream) report(ctx context.Context) error {
 		case <-tick.C:
 		}
 		if err := st.sendStatus(ctx); err != nil {
-			return err
+			return fmt.Errorf("send a status update: %w", err)
+		}
+		if silence := st.hear.silence(); silence > st.src.patience.silent && time.Since(asked) > st.src.patience.silent {
+			if err := st.lost(ctx, silence); err != nil {
+				return fmt.Errorf("read the log: %w", err)
+			}
+			asked = time.Now()
 		}
 		next := interval
 		if st.src.scan.marksWait() {

@@ -12,9 +12,14 @@ import (
 	"github.com/headwaterdb/headwater/integration/servers"
 )
 
+// eachVersion runs f on every version, side by side. Tests themselves come one after
+// the other: the slots of one server share their names.
 func eachVersion(t *testing.T, f func(t *testing.T, version string)) {
 	for _, v := range versions {
-		t.Run(v, func(t *testing.T) { f(t, v) })
+		t.Run(v, func(t *testing.T) {
+			t.Parallel()
+			f(t, v)
+		})
 	}
 }
 
@@ -216,6 +221,7 @@ func TestVerify_StopsWhereTheLogCannotGoOn(t *testing.T) {
 		if err := l.source(small).Verify(t.Context(), second.last()); err != nil {
 			t.Fatal(err)
 		}
+		l.idle()
 		l.exec(`SELECT pg_replication_slot_advance('headwater', pg_current_wal_lsn())`)
 		lost("a slot that was advanced by hand", second.last(), "advanced", l.ask(`SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE database = current_database()`))
 		l.exec(`SELECT pg_drop_replication_slot('headwater')`)
@@ -317,7 +323,7 @@ func TestStream_SecondReaderOfTheSlotMayRetry(t *testing.T) {
 	if !errors.Is(err, errEnough) {
 		t.Fatal(err)
 	}
-	if second == nil || errors.Is(second, capture.ErrPositionLost) || errors.Is(second, capture.ErrMisconfigured) || !strings.Contains(second.Error(), "active for PID") {
+	if second == nil || errors.Is(second, capture.ErrPositionLost) || errors.Is(second, capture.ErrMisconfigured) || !strings.Contains(second.Error(), "active for PID") || !strings.Contains(second.Error(), "stop the other reader") {
 		t.Errorf("got %v", second)
 	}
 }
@@ -340,10 +346,15 @@ func TestStream_FollowsAStandbyThroughItsPromotion(t *testing.T) {
 
 	// A slot on a standby waits for a word of the primary about running transactions.
 	r := l.launch(capture.Resume{}, small)
-	for waiting := true; waiting; {
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		p.exec(`SELECT pg_log_standby_snapshot()`)
-		waiting = l.ask(`SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = 'headwater' AND active AND confirmed_flush_lsn IS NOT NULL`) == "0"
-		time.Sleep(20 * time.Millisecond)
+		if l.ask(`SELECT count(*)::text FROM pg_replication_slots WHERE slot_name = 'headwater' AND active AND confirmed_flush_lsn IS NOT NULL`) == "1" {
+			break
+		}
+		if time.Since(began) > 2*time.Minute {
+			r.end()
+			t.Fatalf("the standby makes no slot: %v", r.tape.err)
+		}
 	}
 	r.connected()
 	if _, err := r.scan.View(t.Context(), r.target("public.t")); !errors.Is(err, capture.ErrMisconfigured) || !strings.Contains(err.Error(), "standby") {
