@@ -20,6 +20,7 @@ type arrow struct{ from, to, why string }
 var arrows = []arrow{
 	{"capture/…", "capture", "the readers speak the vocabulary"},
 	{"capture/postgres", "snapshot", "the reader implements snapshot.Scanner"},
+	{"capture/mysql", "snapshot", "the reader implements snapshot.Scanner"},
 	{"snapshot", "capture", "a snapshot wraps a Source"},
 	{"schema", "capture", "record schemas are made from table definitions"},
 	{"schema/…", "schema", "a child may import its parent"},

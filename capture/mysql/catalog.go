@@ -1,0 +1,258 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"github.com/headwaterdb/headwater/capture"
+)
+
+// A catalog makes table definitions: of the log's rows, from what the log says about them
+// and what the server's catalog says by now, and of the rows that a query reads. Equal
+// definitions share one *capture.Table, in stream and snapshot alike. One belongs to a
+// Source; its methods may be called from several goroutines.
+//
+// c is an ordinary session with the pinned settings, idle, which the call alone uses.
+type catalog struct {
+	mu      sync.Mutex
+	origins map[string]*capture.Origin           // by database
+	tables  map[capture.TableID][]*capture.Table // newest last
+}
+
+// keepDefinitions bounds how many definitions of one table are remembered.
+const keepDefinitions = 16
+
+func newCatalog() *catalog {
+	return &catalog{origins: make(map[string]*capture.Origin), tables: make(map[capture.TableID][]*capture.Table)}
+}
+
+// originFields is how many fields of the source block come with each event.
+const originFields = 7
+
+// origin describes the source block of a database's tables.
+func (c *catalog) origin(f flavour, database string) *capture.Origin {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o := c.origins[database]
+	if o == nil {
+		o = &capture.Origin{Connector: string(f), Database: database, Fields: []capture.OriginField{
+			{Name: "table", Type: capture.TypeString, Optional: true, From: capture.FromTable},
+			{Name: "server_id", Type: capture.TypeInt64},
+			{Name: "gtid", Type: capture.TypeString, Optional: true},
+			{Name: "file", Type: capture.TypeString},
+			{Name: "pos", Type: capture.TypeInt64},
+			{Name: "row", Type: capture.TypeInt32},
+			{Name: "thread", Type: capture.TypeInt64, Optional: true},
+			{Name: "query", Type: capture.TypeString, Optional: true},
+		}}
+		c.origins[database] = o
+	}
+	return o
+}
+
+// fromLog makes what the rows that follow tm are read and shown by.
+func (c *catalog) fromLog(ctx context.Context, db *conn, srv *server, tm *tableMap) (*logTable, error) {
+	facts, err := readFacts(ctx, db, srv, tm.table)
+	if err != nil {
+		return nil, err
+	}
+	t := &logTable{tm: tm}
+	if t.plan, err = newPlan(c.origin(srv.flavour, tm.table.Schema), tm, facts); err != nil {
+		return nil, err
+	}
+	if srv.flavour == mariaDB {
+		if t.history, err = readHistory(ctx, db, tm.table, tm.columns); err != nil {
+			return nil, err
+		}
+	}
+	t.table = c.share(t.history.table(t.plan.table))
+	return t, nil
+}
+
+// fromTable makes the plan for rows that the session reads. It is nil when there is no
+// such table.
+func (c *catalog) fromTable(ctx context.Context, db *conn, srv *server, id capture.TableID) (*plan, error) {
+	facts, err := readFacts(ctx, db, srv, id)
+	if err != nil || facts == nil {
+		return nil, err
+	}
+	p, err := scanPlan(c.origin(srv.flavour, id.Schema), facts)
+	if err != nil {
+		return nil, err
+	}
+	p.table = c.share(p.table)
+	return p, nil
+}
+
+// share returns the definition that says the same, if there was one.
+func (c *catalog) share(t *capture.Table) *capture.Table {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.tables[t.ID]
+	if i := slices.IndexFunc(known, t.Equal); i >= 0 {
+		return known[i]
+	}
+	if len(known) == keepDefinitions {
+		known = slices.Delete(known, 0, 1)
+	}
+	c.tables[t.ID] = append(known, t)
+	return t
+}
+
+// named selects one table from information_schema, whose names compare without case on
+// some servers.
+func named(id capture.TableID) string {
+	schema, name := quoteText(id.Schema), quoteText(id.Name)
+	return fmt.Sprintf("TABLE_SCHEMA = %[1]s AND TABLE_NAME = %[2]s AND TABLE_SCHEMA = CAST(%[1]s AS BINARY) AND TABLE_NAME = CAST(%[2]s AS BINARY)", schema, name)
+}
+
+// readFacts asks the server about a table. It returns nil when there is none.
+func readFacts(ctx context.Context, db *conn, srv *server, id capture.TableID) (*tableFacts, error) {
+	f := &tableFacts{id: id, mariadb: srv.flavour == mariaDB}
+	rows, err := db.query(ctx, `SELECT COLUMN_NAME, COLUMN_TYPE, COALESCE(CHARACTER_SET_NAME, ''), IS_NULLABLE = 'YES',
+		COLUMN_DEFAULT IS NULL, COALESCE(COLUMN_DEFAULT, ''), EXTRA, COLUMN_COMMENT
+		FROM information_schema.COLUMNS WHERE `+named(id)+` ORDER BY ORDINAL_POSITION`)
+	if err != nil {
+		return nil, fmt.Errorf("read the catalog about %s: %w", id, explain(err))
+	}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	for _, r := range rows {
+		col := columnFacts{name: r[0], columnType: r[1], charset: r[2], nullable: r[3] == "1", extra: r[6], comment: r[7]}
+		if r[4] == "0" {
+			col.fallback = &rows[len(f.columns)][5]
+		}
+		f.columns = append(f.columns, col)
+	}
+	if err := f.readKeys(ctx, db); err != nil {
+		var my *mysql.MyError
+		if errors.As(err, &my) && my.Code == mysql.ER_NO_SUCH_TABLE {
+			return nil, nil // dropped meanwhile
+		}
+		return nil, fmt.Errorf("read the keys of %s: %w", id, explain(err))
+	}
+	return f, nil
+}
+
+// readKeys takes unique indexes in the server's order: the primary key first, then those
+// without NULL, then the others.
+func (f *tableFacts) readKeys(ctx context.Context, db *conn) error {
+	// Table, Non_unique, Key_name, Seq_in_index, Column_name, Collation, Cardinality,
+	// Sub_part, Packed, Null, …
+	rows, err := db.query(ctx, "SHOW INDEX FROM "+quoteTable(f.id))
+	if err != nil {
+		return err
+	}
+	type index struct {
+		name         string
+		columns      []string
+		usable, null bool
+		prefixes     bool // of columns, and not the primary key
+	}
+	end, err := f.periodEnd(ctx, db)
+	if err != nil {
+		return err
+	}
+	var unique []*index
+	for _, r := range rows {
+		if r[1] != "0" {
+			continue
+		}
+		if len(unique) == 0 || unique[len(unique)-1].name != r[2] {
+			unique = append(unique, &index{name: r[2], usable: true})
+		}
+		i := unique[len(unique)-1]
+		i.columns = append(i.columns, r[4])
+		i.usable = i.usable && r[4] != "" // an expression has no column
+		i.prefixes = i.prefixes || r[7] != "" && i.name != "PRIMARY"
+		i.null = i.null || r[9] == "YES"
+	}
+	for _, i := range unique {
+		i.columns = slices.DeleteFunc(i.columns, func(name string) bool { return name == end })
+		if !i.usable {
+			continue
+		}
+		if f.key == nil {
+			f.key, f.prefixes = i.columns, i.prefixes
+			if i.name != "PRIMARY" {
+				f.keyIndex = i.name
+			}
+		}
+		if f.rowKey == nil && !i.null {
+			f.rowKey = i.columns
+		}
+	}
+	return nil
+}
+
+// periodEnd is the column that MariaDB adds to the keys of system-versioned tables, where
+// it was declared: elsewhere it is hidden from keys, too.
+func (f *tableFacts) periodEnd(ctx context.Context, db *conn) (string, error) {
+	if !f.mariadb {
+		return "", nil
+	}
+	rows, err := db.query(ctx, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE GENERATION_EXPRESSION = 'ROW END' AND "+named(f.id))
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return rows[0][0], nil
+}
+
+// A tableInfo is a table that is there.
+type tableInfo struct {
+	ID   capture.TableID
+	Rows int64 // the server's estimate, -1 without one
+	// Engine is who keeps the rows.
+	Engine string
+}
+
+// readTables lists the captured tables, ascending.
+func (s *Source) readTables(ctx context.Context, db *conn) ([]tableInfo, error) {
+	rows, err := db.query(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS, COALESCE(ENGINE, '') FROM information_schema.TABLES
+		WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')`)
+	if err != nil {
+		return nil, fmt.Errorf("list the tables: %w", err)
+	}
+	var out []tableInfo
+	for _, r := range rows {
+		t := tableInfo{ID: capture.TableID{Schema: r[0], Name: r[1]}, Rows: -1, Engine: r[3]}
+		if !s.captures(t.ID) {
+			continue
+		}
+		if n, err := parseUint(r[2]); err == nil {
+			t.Rows = int64(n)
+		}
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b tableInfo) int { return a.ID.Compare(b.ID) })
+	return out, nil
+}
+
+// exist returns those of the tables that are there now.
+func exist(ctx context.Context, db *conn, ids []capture.TableID) ([]capture.TableID, error) {
+	var out []capture.TableID
+	for _, id := range ids {
+		rows, err := db.query(ctx, "SELECT 1 FROM information_schema.TABLES WHERE "+named(id))
+		if err != nil {
+			return nil, fmt.Errorf("look for the table %s: %w", id, err)
+		}
+		if len(rows) > 0 {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
+// sequenceColumns are those of a sequence of MariaDB, whose state is logged as a row.
+var sequenceColumns = []string{"next_not_cached_value", "minimum_value", "maximum_value", "start_value", "increment", "cache_size", "cycle_option", "cycle_count"}
+
+func isSequence(tm *tableMap) bool {
+	return slices.EqualFunc(tm.columns, sequenceColumns, func(c logColumn, name string) bool { return strings.EqualFold(c.name, name) })
+}

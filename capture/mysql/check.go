@@ -1,0 +1,335 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"github.com/headwaterdb/headwater/capture"
+)
+
+// Check reports every prerequisite that is missing, with the statement that mends it.
+func (s *Source) Check(ctx context.Context) error {
+	c := &checker{src: s}
+	if err := c.run(ctx); err != nil {
+		return err
+	}
+	return errors.Join(c.findings...)
+}
+
+// A checker collects findings. Its steps are methods, run in order; one that cannot look
+// because an earlier one found something says nothing.
+type checker struct {
+	src  *Source
+	conn *conn
+	user string // as GRANT wants it
+	srv  *server
+
+	tables   []tableInfo
+	findings []error
+}
+
+func (c *checker) fault(remedy, format string, args ...any) {
+	c.findings = append(c.findings, &capture.Finding{What: fmt.Sprintf(format, args...), Remedy: remedy})
+}
+
+func (c *checker) warn(remedy, format string, args ...any) {
+	c.findings = append(c.findings, &capture.Finding{What: fmt.Sprintf(format, args...), Remedy: remedy, Warning: true})
+}
+
+// report turns an error that says what is wrong and what mends it into a finding.
+func (c *checker) report(err error) {
+	text := err.Error()
+	for _, sentinel := range []error{capture.ErrMisconfigured, capture.ErrPositionLost} {
+		text = strings.TrimPrefix(text, sentinel.Error()+": ")
+	}
+	what, remedy, _ := strings.Cut(text, "; remedy: ")
+	c.fault(remedy, "%s", what)
+}
+
+// run fails only when asking fails; what is wrong becomes a finding.
+func (c *checker) run(ctx context.Context) error {
+	var err error
+	if c.conn, err = c.src.connect(ctx); err != nil {
+		c.report(err)
+		return ctx.Err()
+	}
+	defer c.conn.close()
+	if c.srv, err = c.src.identify(ctx, c.conn); errors.Is(err, capture.ErrMisconfigured) {
+		c.report(err)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{c.settings, c.rights, c.serverID, c.replica, c.coverage, c.rows, c.cascades} {
+		if err := step(ctx); err != nil {
+			return fmt.Errorf("check the server: %w", err)
+		}
+	}
+	return nil
+}
+
+// settingFaults are the settings under which rows cannot be captured exactly.
+func (srv *server) settingFaults() []*capture.Finding {
+	var out []*capture.Finding
+	fault := func(remedy, format string, args ...any) {
+		out = append(out, &capture.Finding{What: fmt.Sprintf(format, args...), Remedy: remedy})
+	}
+	if f := srv.vars["binlog_format"]; f != "" && f != "ROW" {
+		fault("SET GLOBAL binlog_format = 'ROW', and in the server's configuration; sessions that are open keep the old one until they connect again",
+			"binlog_format is %s, so that the log holds statements in place of rows", f)
+	}
+	if m := srv.vars["binlog_row_metadata"]; m != "FULL" {
+		fault("SET GLOBAL binlog_row_metadata = 'FULL', and in the server's configuration",
+			"binlog_row_metadata is %s, so that the log does not name the columns of its rows", m)
+	}
+	if i := srv.vars["binlog_row_image"]; i == "MINIMAL" {
+		fault("SET GLOBAL binlog_row_image = 'FULL', and in the server's configuration",
+			"binlog_row_image is MINIMAL, so that the log leaves out what the server puts into new rows by itself")
+	}
+	return out
+}
+
+// refuse returns what keeps captured tables from being captured exactly.
+func (s *Source) refuse(srv *server) error {
+	var errs []error
+	for _, f := range srv.settingFaults() {
+		errs = append(errs, f)
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("%w: %w", capture.ErrMisconfigured, errors.Join(errs...))
+	}
+	return nil
+}
+
+// settings looks at those that decide what is in the log and how long.
+func (c *checker) settings(context.Context) error {
+	for _, f := range c.srv.settingFaults() {
+		c.findings = append(c.findings, f)
+	}
+	v := c.srv.vars
+	if v["binlog_row_image"] == "NOBLOB" {
+		c.warn("SET GLOBAL binlog_row_image = 'FULL'", "binlog_row_image is NOBLOB: records of updates leave out the text and blob columns that did not change")
+	}
+	if v["binlog_row_value_options"] != "" {
+		c.warn("SET GLOBAL binlog_row_value_options = ''", "binlog_row_value_options is %s: updates of JSON columns are put together from the old value and what changed", v["binlog_row_value_options"])
+	}
+	if c.srv.flavour == mySQL && !c.srv.gtids {
+		c.warn("SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON; and in the server's configuration",
+			"gtid_mode is %s: the pipeline is bound to this one server, and reading tables takes snapshot_lock: allow", v["gtid_mode"])
+	}
+	if c.srv.flavour == mariaDB && v["gtid_strict_mode"] != "ON" {
+		c.warn("SET GLOBAL gtid_strict_mode = ON", "gtid_strict_mode is OFF: the order of GTIDs in the log is not enforced, and exactly once depends on it after a failover")
+	}
+	const day = 24 * 60 * 60
+	if n, err := strconv.ParseFloat(v["binlog_expire_logs_seconds"], 64); err == nil && n > 0 && n < day {
+		c.warn(fmt.Sprintf("SET GLOBAL binlog_expire_logs_seconds = %d", 3*day),
+			"the server keeps its log for %.1f hours (binlog_expire_logs_seconds): a pipeline that stands still for longer must read all tables again", n/3600)
+	}
+	return nil
+}
+
+// rights tries what the pipeline will do.
+func (c *checker) rights(ctx context.Context) error {
+	row, err := c.conn.queryRow(ctx, "SELECT CURRENT_USER()")
+	if err != nil {
+		return err
+	}
+	name, host, _ := strings.Cut(row[0], "@")
+	c.user = "'" + name + "'@'" + host + "'"
+	end, err := c.srv.end(ctx, c.conn)
+	if errors.Is(err, capture.ErrMisconfigured) {
+		c.fault("GRANT REPLICATION CLIENT ON *.* TO "+c.user, "the user must not ask where the log ends")
+		return nil
+	} else if err != nil {
+		return err
+	}
+	at := position{At: end}
+	if at.GTIDs, err = c.srv.executed(ctx, c.conn); err != nil {
+		return err
+	}
+	err = c.src.probe(ctx, c.srv, &at)
+	if errors.Is(err, capture.ErrMisconfigured) {
+		c.fault("GRANT REPLICATION SLAVE ON *.* TO "+c.user, "the user must not read the log")
+		return nil
+	}
+	if err != nil {
+		c.report(err)
+	}
+	if _, err := c.conn.query(ctx, "XA RECOVER"); err != nil {
+		var my *mysql.MyError
+		if !errors.As(err, &my) {
+			return err
+		}
+		c.warn("GRANT XA_RECOVER_ADMIN ON *.* TO "+c.user,
+			"the user must not list prepared XA transactions: a pipeline that begins while there are some stops when one is committed")
+	}
+	return nil
+}
+
+// refuseServerID says who has our server id already.
+func (s *Source) refuseServerID(ctx context.Context, c *conn, srv *server) error {
+	ours := strconv.FormatUint(uint64(s.cfg.ServerID), 10)
+	if srv.vars["server_id"] == ours {
+		return fmt.Errorf("%w: server_id %s is the server's own; remedy: choose another number for server_id", capture.ErrMisconfigured, ours)
+	}
+	sql := "SHOW SLAVE HOSTS"
+	if srv.flavour == mySQL && srv.atLeast(8, 2) {
+		sql = "SHOW REPLICAS"
+	}
+	rows, err := c.query(ctx, sql)
+	if err != nil {
+		var my *mysql.MyError
+		if errors.As(err, &my) {
+			return nil // MariaDB shows the list to few
+		}
+		return fmt.Errorf("list the replicas: %w", err)
+	}
+	for _, r := range rows {
+		if r[0] == ours && r[1] != s.replicaName() {
+			return fmt.Errorf("%w: server_id %s belongs to the replica %q of the server, and two with one number end each other; remedy: choose another number for server_id",
+				capture.ErrMisconfigured, ours, r[1])
+		}
+	}
+	return nil
+}
+
+func (c *checker) serverID(ctx context.Context) error {
+	err := c.src.refuseServerID(ctx, c.conn, c.srv)
+	if errors.Is(err, capture.ErrMisconfigured) {
+		c.report(err)
+		return nil
+	}
+	return err
+}
+
+// replica looks whether the server logs what it gets from another one.
+func (c *checker) replica(ctx context.Context) error {
+	logs := c.srv.vars["log_replica_updates"]
+	if logs == "" {
+		logs = c.srv.vars["log_slave_updates"]
+	}
+	if logs != "OFF" {
+		return nil
+	}
+	sql := "SHOW SLAVE STATUS"
+	if c.srv.flavour == mySQL && c.srv.atLeast(8, 2) {
+		sql = "SHOW REPLICA STATUS"
+	}
+	rows, err := c.conn.query(ctx, sql)
+	var my *mysql.MyError
+	if errors.As(err, &my) {
+		return nil // the rights are reported already
+	}
+	if err != nil {
+		return err
+	}
+	if len(rows) > 0 {
+		c.fault("set log_replica_updates = ON (log_slave_updates on MariaDB) in the server's configuration, and restart it",
+			"the server is a replica and does not log what it gets from its source (log_replica_updates is OFF)")
+	}
+	return nil
+}
+
+// coverage compares what the configuration names with what there is.
+func (c *checker) coverage(ctx context.Context) error {
+	var err error
+	if c.tables, err = c.src.readTables(ctx, c.conn); err != nil {
+		return err
+	}
+	ids := make([]capture.TableID, len(c.tables))
+	for i, t := range c.tables {
+		ids[i] = t.ID
+	}
+	for i, hit := range c.src.filter.Included(ids) {
+		if !hit {
+			c.warn("", "tables.include: %q matches no table that the user can see", c.src.cfg.Tables.Include[i])
+		}
+	}
+	if len(c.tables) == 0 {
+		c.warn("GRANT SELECT ON `your database`.* TO "+c.user, "no table is captured: the user can see none")
+	}
+	return nil
+}
+
+// rows looks at each table: whether it may be read, and what identifies its rows.
+func (c *checker) rows(ctx context.Context) error {
+	var unreadable, grants, keyless, plain []string
+	for _, t := range c.tables {
+		if err := c.conn.exec(ctx, "SELECT 1 FROM "+quoteTable(t.ID)+" LIMIT 0"); err != nil {
+			var my *mysql.MyError
+			if !errors.As(err, &my) {
+				return err
+			}
+			if my.Code != mysql.ER_NO_SUCH_TABLE {
+				unreadable = append(unreadable, t.ID.String())
+				grants = append(grants, "GRANT SELECT ON "+quoteTable(t.ID)+" TO "+c.user)
+			}
+			continue
+		}
+		f := tableFacts{id: t.ID, mariadb: c.srv.flavour == mariaDB}
+		if err := f.readKeys(ctx, c.conn); err != nil {
+			return err
+		}
+		if len(f.key) == 0 {
+			keyless = append(keyless, t.ID.String())
+		}
+		if t.Engine != "InnoDB" {
+			plain = append(plain, t.ID.String()+" ("+t.Engine+")")
+		}
+	}
+	if len(unreadable) > 0 {
+		c.fault(strings.Join(grants, "; "), "the user must not read %s, whose definitions and rows are needed", some(unreadable))
+	}
+	if len(keyless) > 0 {
+		c.warn("give each a primary key", "without primary key or unique index: %s; the records of each go to one partition, without a key", some(keyless))
+	}
+	if len(plain) > 0 {
+		c.warn("ALTER TABLE … ENGINE = InnoDB", "not kept by InnoDB: %s; a read of them shows no single moment, and a crash of the server can leave table and log different", some(plain))
+	}
+	return nil
+}
+
+// cascade finds a foreign key that changes rows, in the statement that makes its table.
+var cascade = regexp.MustCompile("(?m)^ +CONSTRAINT `([^\n]+)` FOREIGN KEY .* ON (?:DELETE|UPDATE) (?:CASCADE|SET NULL)")
+
+// cascades looks for foreign keys whose work is not logged.
+func (c *checker) cascades(ctx context.Context) error {
+	if c.srv.flavour == mySQL && c.srv.atLeast(9, 7) {
+		return nil // logs it as rows
+	}
+	var names []string
+	for _, t := range c.tables {
+		// information_schema.REFERENTIAL_CONSTRAINTS is empty for users who may only read.
+		row, err := c.conn.queryRow(ctx, "SHOW CREATE TABLE "+quoteTable(t.ID))
+		var my *mysql.MyError
+		if errors.As(err, &my) {
+			continue // gone, or reported already
+		}
+		if err != nil {
+			return err
+		}
+		for _, m := range cascade.FindAllStringSubmatch(row[1], -1) {
+			names = append(names, t.ID.String()+" ("+m[1]+")")
+		}
+	}
+	if len(names) > 0 {
+		c.warn("let the application change the rows, or let the foreign keys RESTRICT",
+			"the engine changes rows by foreign keys without logging them: %s; such changes are not captured", some(names))
+	}
+	return nil
+}
+
+// some lists the first few of many.
+func some(names []string) string {
+	const most = 10
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:most], ", ") + fmt.Sprintf(" and %d more", len(names)-most)
+}

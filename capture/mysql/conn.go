@@ -1,0 +1,380 @@
+package mysql
+
+import (
+	"bufio"
+	"context"
+	"crypto/md5"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-mysql-org/go-mysql/client"
+	"github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/go-mysql-org/go-mysql/packet"
+
+	"github.com/headwaterdb/headwater/capture"
+)
+
+// A conn is one session with the server. One goroutine uses it.
+type conn struct {
+	db  *client.Conn
+	net *bufferedConn
+	id  uint32 // of the session, as the server counts
+	// packet is the memory of the last one that readPacket returned.
+	packet []byte
+}
+
+// readBuffer is what one read from the socket may bring.
+const readBuffer = 256 << 10
+
+// A bufferedConn reads through a buffer whose fill level we can see.
+type bufferedConn struct {
+	net.Conn
+	r *bufio.Reader
+	// timeout bounds each read from the socket, when it is not 0.
+	timeout time.Duration
+	stopped atomic.Bool
+}
+
+func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// interrupt ends the read that is going on, and all later ones.
+func (c *bufferedConn) interrupt() {
+	c.stopped.Store(true)
+	_ = c.SetDeadline(time.Unix(1, 0))
+}
+
+// A socket is what a bufferedConn's buffer is filled from.
+type socket struct{ *bufferedConn }
+
+func (s socket) Read(p []byte) (int, error) {
+	if s.timeout > 0 {
+		// The clock runs while we wait for the server, not while the server waits for us.
+		_ = s.SetReadDeadline(time.Now().Add(s.timeout))
+		if s.stopped.Load() {
+			return 0, os.ErrDeadlineExceeded // it was stopped before that
+		}
+	}
+	return s.Conn.Read(p)
+}
+
+// keepAlive finds a peer that is gone for good in about a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// connect opens a session and pins what decides how values print and how long the
+// server waits for us (rule R27 of publish/DESIGN.md).
+func (s *Source) connect(ctx context.Context) (*conn, error) {
+	a, err := s.cfg.address()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", capture.ErrMisconfigured, err)
+	}
+	tlsConfig, err := s.cfg.tlsConfig(a)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", capture.ErrMisconfigured, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
+	defer cancel()
+	var stop func() bool
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		d := net.Dialer{KeepAliveConfig: keepAlive}
+		nc, err := d.DialContext(ctx, network, addr)
+		if err == nil {
+			// The library bounds the dial alone, and not the handshake.
+			stop = context.AfterFunc(ctx, func() { _ = nc.SetDeadline(time.Unix(1, 0)) })
+		}
+		return nc, err
+	}
+	db, err := client.ConnectWithDialer(ctx, "tcp", a.String(), a.user, a.password, "", dial, func(c *client.Conn) error {
+		c.SetTLSConfig(tlsConfig)
+		// Rows are then framed alike by old and new servers; see rows in scan.go.
+		c.UnsetCapability(mysql.CLIENT_DEPRECATE_EOF)
+		c.UnsetCapability(mysql.CLIENT_QUERY_ATTRIBUTES)
+		c.SetAttributes(map[string]string{"program_name": "headwater", "_client_role": "headwater:" + s.cfg.Pipeline})
+		return nil
+	})
+	if err != nil {
+		return nil, connectError(a, err)
+	}
+	if !stop() {
+		_ = db.Close()
+		return nil, connectError(a, context.Cause(ctx))
+	}
+	c := &conn{db: db, id: db.GetConnectionID()}
+	// Nothing is in flight: the handshake ends with the server's answer.
+	c.net = &bufferedConn{Conn: db.Conn.Conn}
+	c.net.r = bufio.NewReaderSize(socket{c.net}, readBuffer)
+	db.Conn = packet.NewTLSConn(c.net) // the form that adds no buffer of its own
+	limit := "max_execution_time"
+	if flavourOf(db.GetServerVersion()) == mariaDB {
+		limit = "max_statement_time"
+	}
+	for _, sql := range []string{"SET NAMES utf8mb4", pinned + ", " + limit + " = 0"} {
+		if err := c.exec(ctx, sql); err != nil {
+			c.close()
+			return nil, fmt.Errorf("prepare a session with the server at %s: %w", a, err)
+		}
+	}
+	return c, nil
+}
+
+// pinned are settings of every session. net_write_timeout is how long we may be held up
+// by whoever takes our batches, or read a table without a key, before the server gives
+// up: a day.
+const pinned = "SET time_zone = '+00:00', sql_mode = '', net_write_timeout = 86400, wait_timeout = 86400, " +
+	"lock_wait_timeout = 60, sql_select_limit = DEFAULT, autocommit = 1"
+
+// connectError says in one sentence why there is no connection.
+func connectError(a *address, err error) error {
+	var my *mysql.MyError
+	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var verify *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &my):
+		switch my.Code {
+		case mysql.ER_ACCESS_DENIED_ERROR, mysql.ER_ACCESS_DENIED_NO_PASSWORD_ERROR:
+			return fmt.Errorf("%w: the server at %s refuses the password of user %q; remedy: correct password, or ALTER USER '%s'@'…' IDENTIFIED BY '…'", capture.ErrMisconfigured, a, a.user, a.user)
+		case mysql.ER_HOST_NOT_PRIVILEGED, mysql.ER_MUST_CHANGE_PASSWORD_LOGIN, errAccountLocked, errSecureTransport:
+			return fmt.Errorf("%w: the server at %s does not let user %q in: %s", capture.ErrMisconfigured, a, a.user, my.Message)
+		}
+	case errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &verify):
+		return fmt.Errorf("%w: the certificate of the server at %s is not accepted: %w; remedy: let tls_ca name the authority that signed it, and tls=verify-ca where it does not carry the host's name",
+			capture.ErrMisconfigured, a, err)
+	case strings.Contains(err.Error(), "auth plugin"):
+		return fmt.Errorf("%w: the server at %s wants user %q to log in by a method that headwater does not know (%w); known are caching_sha2_password, sha256_password, mysql_native_password and ed25519",
+			capture.ErrMisconfigured, a, a.user, err)
+	case strings.Contains(err.Error(), "does not support TLS"):
+		return fmt.Errorf("%w: the server at %s does not offer TLS; remedy: let it have a certificate, or put ?tls=disable behind the url", capture.ErrMisconfigured, a)
+	}
+	return fmt.Errorf("connect to the server at %s: %w", a, err)
+}
+
+const (
+	errAccountLocked   = 3118 // ER_ACCOUNT_HAS_BEEN_LOCKED
+	errSecureTransport = 3159 // ER_SECURE_TRANSPORT_REQUIRED
+)
+
+// close ends the session. Nothing is lost with it.
+func (c *conn) close() { _ = c.db.Close() }
+
+// within runs f, which the end of ctx interrupts. The session is of no use afterwards.
+func (c *conn) within(ctx context.Context, f func() error) error {
+	stop := context.AfterFunc(ctx, c.net.interrupt)
+	err := f()
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// query runs one statement and returns its rows as text. NULL is "".
+func (c *conn) query(ctx context.Context, sql string) (rows [][]string, err error) {
+	err = c.within(ctx, func() error {
+		r, err := c.db.Execute(sql)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		if r.Resultset == nil {
+			return nil
+		}
+		rows = make([][]string, r.RowNumber())
+		for i := range rows {
+			rows[i] = make([]string, r.ColumnNumber())
+			for j := range rows[i] {
+				text, err := r.GetString(i, j)
+				if err != nil {
+					return err
+				}
+				rows[i][j] = strings.Clone(text)
+			}
+		}
+		return nil
+	})
+	return rows, err
+}
+
+// queryRow is query for exactly one row.
+func (c *conn) queryRow(ctx context.Context, sql string) ([]string, error) {
+	rows, err := c.query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) != 1 {
+		return nil, fmt.Errorf("the server answers with %d rows, want one", len(rows))
+	}
+	return rows[0], nil
+}
+
+func (c *conn) exec(ctx context.Context, sql string) error {
+	_, err := c.query(ctx, sql)
+	return err
+}
+
+// send writes one command.
+func (c *conn) send(command byte, payload ...[]byte) error {
+	data := []byte{0, 0, 0, 0, command}
+	for _, p := range payload {
+		data = append(data, p...)
+	}
+	c.db.ResetSequence()
+	return c.db.WritePacket(data)
+}
+
+// readPacket returns the next packet of the server's answer. It is valid until the next
+// call.
+func (c *conn) readPacket() ([]byte, error) {
+	const whole = 1<<24 - 1 // a packet of this length goes on in the next one
+	c.packet = c.packet[:0]
+	if cap(c.packet) > 4<<20 {
+		c.packet = nil // one huge row does not stay resident for ever
+	}
+	for {
+		head, err := c.net.r.Peek(4)
+		if err != nil {
+			return nil, err
+		}
+		n := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
+		_, _ = c.net.r.Discard(4)
+		at := len(c.packet)
+		c.packet = append(c.packet, make([]byte, n)...)
+		if _, err := io.ReadFull(c.net.r, c.packet[at:]); err != nil {
+			return nil, err
+		}
+		if n < whole {
+			return c.packet, nil
+		}
+	}
+}
+
+// answerError makes the error of an ERR packet.
+func (c *conn) answerError(p []byte) error { return c.db.HandleErrorPacket(p) }
+
+// A dumpRequest asks the server for its log: from a GTID set on, or from a place.
+type dumpRequest struct {
+	flavour flavour
+	// id and name are what the server's list of replicas shows; a name has 60 bytes at most.
+	id   uint32
+	name string
+	// gtids is what must not be sent, when it is not nil.
+	gtids mysql.GTIDSet
+	// file and pos are where to begin otherwise.
+	file string
+	pos  uint32
+	// heartbeat is how often a silent server says so.
+	heartbeat time.Duration
+	// once ends the answer where the log ends now.
+	once bool
+}
+
+// startDump makes the session one that receives the log. Events keep their checksums:
+// a server that is asked for none changes the size that events carry, by which we count
+// where they stand.
+//
+// https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_replication.html
+func (c *conn) startDump(ctx context.Context, d *dumpRequest) error {
+	sets := []string{
+		"SET @master_binlog_checksum = @@global.binlog_checksum, @source_binlog_checksum = @@global.binlog_checksum",
+		// In nanoseconds. A silent line and a dead one look alike without it.
+		fmt.Sprintf("SET @master_heartbeat_period = %[1]d, @source_heartbeat_period = %[1]d", d.heartbeat.Nanoseconds()),
+	}
+	if d.flavour == mariaDB {
+		// 4 is MARIA_SLAVE_CAPABILITY_GTID.
+		sets = append(sets, "SET @mariadb_slave_capability = 4")
+		if d.gtids != nil {
+			sets = append(sets, "SET @slave_connect_state = '"+d.gtids.String()+"'", "SET @slave_gtid_strict_mode = 1")
+		}
+	} else if !d.once {
+		// A server ends the older session of the same replica when the newer one comes.
+		id := replicaUUID(d.name)
+		sets = append(sets, fmt.Sprintf("SET @slave_uuid = '%[1]s', @replica_uuid = '%[1]s'", id))
+	}
+	for _, sql := range sets {
+		if err := c.exec(ctx, sql); err != nil {
+			return fmt.Errorf("prepare for reading the log: %w", err)
+		}
+	}
+	return c.within(ctx, func() error {
+		if !d.once {
+			if err := c.register(d); err != nil {
+				return fmt.Errorf("register as a replica: %w", err)
+			}
+		}
+		return c.dump(d)
+	})
+}
+
+// replicaUUID is the identity of a pipeline's replica.
+func replicaUUID(name string) string {
+	h := md5.Sum([]byte(name))
+	h[6], h[8] = h[6]&0x0f|0x30, h[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:])
+}
+
+// register puts us on the server's list of replicas.
+func (c *conn) register(d *dumpRequest) error {
+	b := binary.LittleEndian.AppendUint32(nil, d.id)
+	b = append(append(b, byte(len(d.name))), d.name...)
+	b = append(b, 0, 0)                   // user and password, which are not shown
+	b = append(b, 0, 0)                   // port
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // rank and the primary's id
+	if err := c.send(mysql.COM_REGISTER_SLAVE, b); err != nil {
+		return err
+	}
+	_, err := c.db.ReadOKPacket()
+	return err
+}
+
+func (c *conn) dump(d *dumpRequest) error {
+	const (
+		nonBlocking = 1 // BINLOG_DUMP_NON_BLOCK
+		// MariaDB leaves the texts of statements out otherwise, and then events inside of
+		// a transaction, which do not tell where they stand, cannot be counted.
+		annotate = 2 // BINLOG_SEND_ANNOTATE_ROWS_EVENT
+	)
+	var flags uint16
+	if d.once {
+		flags = nonBlocking
+	}
+	if d.flavour == mariaDB {
+		flags |= annotate
+	}
+	le := binary.LittleEndian
+	if d.gtids != nil && d.flavour == mySQL {
+		set := d.gtids.Encode()
+		b := le.AppendUint16(nil, flags)
+		b = le.AppendUint32(b, d.id)
+		b = le.AppendUint32(b, 0) // no file name
+		b = le.AppendUint64(b, 4)
+		b = le.AppendUint32(b, uint32(len(set)))
+		return c.send(mysql.COM_BINLOG_DUMP_GTID, b, set)
+	}
+	b := le.AppendUint32(nil, max(d.pos, 4))
+	b = le.AppendUint16(b, flags)
+	b = le.AppendUint32(b, d.id)
+	return c.send(mysql.COM_BINLOG_DUMP, b, []byte(d.file))
+}
+
+func quoteIdent(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+func quoteTable(id capture.TableID) string { return quoteIdent(id.Schema) + "." + quoteIdent(id.Name) }
+
+// quoteText makes a literal of text, whatever sql_mode says about backslashes.
+func quoteText(text string) string {
+	if text == "" {
+		return "''"
+	}
+	return "_utf8mb4 0x" + fmt.Sprintf("%x", text)
+}
+
+func parseUint(text string) (uint64, error) { return strconv.ParseUint(text, 10, 64) }

@@ -1,0 +1,298 @@
+package mysql
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/headwaterdb/headwater/capture"
+	"github.com/headwaterdb/headwater/integration/servers"
+)
+
+// privateLab is a database in a server of its own, whose log the test may harm.
+func privateLab(t *testing.T, kind string, settings ...string) *lab {
+	t.Helper()
+	return labIn(t, privateServer(t, kind, settings...))
+}
+
+func privateServer(t *testing.T, kind string, settings ...string) *servers.MySQL {
+	t.Helper()
+	c := servers.MySQLConfig{Settings: map[string]string{}}
+	name, version, _ := strings.Cut(kind, " ")
+	c.Version = version
+	for _, s := range settings {
+		k, v, _ := strings.Cut(s, "=")
+		c.Settings[k] = v
+	}
+	if name == "MariaDB" {
+		return servers.Own(t).MariaDBWith(c)
+	}
+	return servers.Own(t).MySQLWith(c)
+}
+
+// lost wants Verify and Stream to stop for good, with these words.
+func (l *lab) lost(r capture.Resume, words ...string) {
+	l.t.Helper()
+	s := l.source()
+	for what, err := range map[string]error{
+		"Verify": s.Verify(l.t.Context(), r),
+		"Stream": l.follow(l.source(), r, func(piece) error { return errEnough }),
+	} {
+		if !errors.Is(err, capture.ErrPositionLost) {
+			l.t.Errorf("%s: got %v", what, err)
+			continue
+		}
+		for _, w := range append(words, "; remedy: ") {
+			if !strings.Contains(err.Error(), w) {
+				l.t.Errorf("%s: %q is not in: %v", what, w, err)
+			}
+		}
+	}
+}
+
+func (l *lab) resetLog() {
+	l.t.Helper()
+	if strings.HasPrefix(l.server.Version, "9") {
+		l.exec("RESET BINARY LOGS AND GTIDS")
+	} else {
+		l.exec("RESET MASTER")
+	}
+}
+
+func TestVerify_NamesEveryGap(t *testing.T) {
+	someKinds(t, func(t *testing.T, kind string) {
+		maria := strings.HasPrefix(kind, "MariaDB")
+		l := privateLab(t, kind)
+		l.exec("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+		old := l.start()
+		l.exec("INSERT INTO t VALUES (2)")
+		now := l.start()
+		if err := l.source().Verify(t.Context(), old); err != nil {
+			t.Errorf("nothing is wrong, and Verify says %v", err)
+		}
+		at, err := parsePosition(old.At)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := func(f func(*position)) capture.Resume {
+			p, err := parsePosition(old.At)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f(&p)
+			w, err := newPositionWriter(p.Source)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := w.write(&p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return capture.Resume{At: text}
+		}
+		// Of another topology.
+		strange := "11111111-2222-3333-4444-555555555555:1-7"
+		if maria {
+			strange = "7-99-3"
+		}
+		l.lost(change(func(p *position) {
+			if err := p.GTIDs.Update(strange); err != nil {
+				t.Fatal(err)
+			}
+			p.Source.Server = "another"
+		}), strange)
+		l.lost(change(func(p *position) {
+			p.Source.Flavour, p.GTIDs = map[bool]flavour{true: mySQL, false: mariaDB}[maria], nil
+		}), "of the kind")
+		l.lost(change(func(p *position) { p.Source.Wire = "later" }), "later")
+		if err := l.source().Verify(t.Context(), capture.Resume{At: `{"tx":1}`}); !errors.Is(err, capture.ErrPositionLost) {
+			t.Errorf("a position of another reader: got %v", err)
+		}
+
+		// Purged.
+		l.exec("FLUSH BINARY LOGS", "INSERT INTO t VALUES (3)", "FLUSH BINARY LOGS")
+		file := l.ask(map[bool]string{true: "SHOW MASTER STATUS", false: "SHOW BINARY LOG STATUS"}[!strings.HasPrefix(l.server.Version, "9")])
+		for range 100 { // MariaDB purges only what its engine has let go of
+			l.exec("PURGE BINARY LOGS TO '" + file + "'")
+			if l.ask("SHOW BINARY LOGS") == file {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		missing := fmt.Sprintf("%s:", at.Source.Server)
+		if maria {
+			missing = "purged"
+		}
+		l.lost(old, missing)
+		l.lost(now, missing)
+
+		// Reset.
+		l.exec("INSERT INTO t VALUES (4)")
+		last := l.start()
+		l.resetLog()
+		l.lost(last, "reset")
+	}, "MySQL 9", "MariaDB 10.11")
+}
+
+func TestFailover_GoesOnExactlyOnce(t *testing.T) {
+	someKinds(t, func(t *testing.T, kind string) {
+		l := privateLab(t, kind, "binlog_row_event_max_size=256")
+		other := privateServer(t, kind, "binlog_row_event_max_size=65536")
+		if err := other.Follow(t.Context(), l.server); err != nil {
+			t.Fatal(err)
+		}
+		l.exec("CREATE TABLE t (id int PRIMARY KEY, v varchar(200))")
+		var rows []string
+		for i := range 300 {
+			rows = append(rows, fmt.Sprintf("(%d, REPEAT('x', 100))", i))
+		}
+		l.exec("FLUSH BINARY LOGS", "FLUSH BINARY LOGS", "FLUSH BINARY LOGS") // its files are further on
+		r := l.start()
+		if !strings.HasPrefix(kind, "MariaDB") {
+			// A transaction of its own, which comes first in its log.
+			if err := other.CatchUp(t.Context(), l.server); err != nil {
+				t.Fatal(err)
+			}
+			errant := &lab{t: t, server: other}
+			errant.db = errant.connect()
+			errant.exec("SET GLOBAL super_read_only = OFF", "CREATE DATABASE errant")
+		}
+		l.exec("INSERT INTO t VALUES (-1, 'before')", "INSERT INTO t VALUES "+strings.Join(rows, ", "), "DELETE FROM t WHERE id = 7")
+		whole := l.record(l.source(small), r)
+		cut := -1
+		for i, p := range whole.pieces {
+			if p.inTx != nil && p.inTx.Done > 100 {
+				cut = i
+			}
+		}
+		if cut < 0 {
+			t.Fatal("no batch ends inside of the large transaction")
+		}
+		if err := other.CatchUp(t.Context(), l.server); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Promote(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		after := &lab{t: t, server: other, name: l.name}
+		after.db = after.connect()
+		for i := range whole.pieces {
+			rest := after.record(after.source(small), whole.resume(i))
+			got := append((&tape{pieces: whole.pieces[:i+1]}).lines(), rest.lines()...)
+			if strings.Join(got, "\n") != strings.Join(whole.lines(), "\n") {
+				t.Errorf("from batch %d on the new server says\n\t%s", i, strings.Join(rest.lines(), "\n\t"))
+			}
+		}
+		// And once more on the new server, which dies in the middle, too.
+		begun := (&tape{pieces: whole.pieces[:cut+1]}).lines()
+		second := after.record(after.source(small), whole.resume(cut))
+		for i := range second.pieces {
+			rest := after.record(after.source(small), second.resume(i))
+			got := append(slices.Clone(begun), append((&tape{pieces: second.pieces[:i+1]}).lines(), rest.lines()...)...)
+			if !slices.Equal(got, whole.lines()) {
+				t.Errorf("from batch %d of the new server on it says\n\t%s", i, strings.Join(rest.lines(), "\n\t"))
+			}
+		}
+		// What the new server never got.
+		at, err := parsePosition(whole.last().At)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ahead := "0-" + at.Source.Server + "-99999"
+		if !strings.HasPrefix(kind, "MariaDB") {
+			ahead = at.Source.Server + ":99999"
+		}
+		if err := at.GTIDs.Update(ahead); err != nil {
+			t.Fatal(err)
+		}
+		w, err := newPositionWriter(at.Source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := w.write(&at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after.lost(capture.Resume{At: text}, ahead)
+	}, "MySQL 9", "MariaDB 11")
+}
+
+func TestFileMode_GoesOnByPlaces(t *testing.T) {
+	l := privateLab(t, "MySQL 9", "gtid_mode=OFF", "enforce_gtid_consistency=OFF")
+	t.Parallel()
+	l.exec("CREATE TABLE t (id int PRIMARY KEY, v varchar(100))")
+	l.replayed(func() {
+		l.exec("INSERT INTO t VALUES (1, 'a')", "FLUSH BINARY LOGS", "INSERT INTO t VALUES (2, 'b')")
+		l.tx("UPDATE t SET v = 'c'", "DELETE FROM t WHERE id = 1")
+	}, `insert t id=int:1 v="a"`, `insert t id=int:2 v="b"`, `update t before id=int:1 v="a" id=int:1 v="c"`, `update t before id=int:2 v="b" id=int:2 v="c"`, `delete t before id=int:1 v="c"`)
+	l.testXA()
+	r := l.start()
+
+	s := l.source()
+	scanner := s.Scanner()
+	stop := l.stream(s, r)
+	_, err := scanner.View(t.Context(), l.target(scanner, "t"))
+	if !errors.Is(err, capture.ErrMisconfigured) || !strings.Contains(err.Error(), "snapshot_lock") {
+		t.Errorf("a view without a proof: got %v", err)
+	}
+	stop()
+	allowed := l.source(func(c *Config) { c.SnapshotLock = LockAllow })
+	scanner = allowed.Scanner()
+	stop = l.stream(allowed, r)
+	if rows, _ := l.rowsOf(scanner, "t", 1); len(rows) != 1 || rows[0] != `id=int:2 v="c"` {
+		t.Errorf("read %q", rows)
+	}
+	stop()
+
+	l.exec("FLUSH BINARY LOGS")
+	l.exec("PURGE BINARY LOGS TO '" + l.ask("SHOW BINARY LOG STATUS") + "'")
+	l.lost(r, "oldest log file")
+	l.exec("RESET BINARY LOGS AND GTIDS")
+	l.lost(r, "reset")
+}
+
+func TestStream_GoesOnExactlyAfterTheServerCrashed(t *testing.T) {
+	someKinds(t, func(t *testing.T, kind string) {
+		l := privateLab(t, kind)
+		l.exec("CREATE TABLE t (id int PRIMARY KEY, v varchar(200))")
+		r := l.start()
+		var rows []string
+		for i := range 200 {
+			rows = append(rows, fmt.Sprintf("(%d, REPEAT('x', 100))", i))
+		}
+		l.exec("INSERT INTO t VALUES " + strings.Join(rows, ", "))
+		first := &tape{pieces: []piece{{end: r.At, entries: r.Entries}}}
+		err := l.follow(l.source(small), r, func(p piece) error {
+			first.pieces = append(first.pieces, p)
+			if p.inTx != nil {
+				if err := l.server.Kill(); err != nil {
+					return err
+				}
+				return errEnough // inside of the transaction
+			}
+			return nil
+		})
+		if !errors.Is(err, errEnough) {
+			t.Fatal(err)
+		}
+		if err := l.follow(l.source(), first.last(), func(piece) error { return nil }); err == nil || errors.Is(err, capture.ErrPositionLost) || errors.Is(err, capture.ErrMisconfigured) {
+			t.Errorf("while the server is away: got %v, want an error that may be retried", err)
+		}
+		if err := l.server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.db = l.connect()
+		l.exec("INSERT INTO t VALUES (1000, 'after')")
+		rest := l.record(l.source(small), first.last())
+		got := append(first.lines(), rest.lines()...)
+		if len(got) != 201 || !strings.HasPrefix(got[0], "insert t id=int:0 ") || !strings.HasPrefix(got[199], "insert t id=int:199 ") || !strings.HasPrefix(got[200], "insert t id=int:1000 ") {
+			t.Errorf("%d changes before and %d after", len(first.lines()), len(rest.lines()))
+		}
+	}, "MySQL 9", "MariaDB 11")
+}

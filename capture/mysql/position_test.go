@@ -1,0 +1,242 @@
+package mysql
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-mysql-org/go-mysql/replication"
+
+	"github.com/headwaterdb/headwater/capture"
+)
+
+const someUUID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
+
+func TestPosition_IsReadAsItWasWritten(t *testing.T) {
+	for _, text := range []string{
+		`{"source":{"flavor":"mysql","server":"` + someUUID + `","wire":"rows"},"gtid":"` + someUUID + `:1-5:7:blue:1-3","file":"binlog.000003","pos":6442450944,"commit_ts":1767225600123456}`,
+		`{"source":{"flavor":"mysql","server":"` + someUUID + `","wire":"rows"},"gtid":"","file":"binlog.000001","pos":4}`,
+		`{"source":{"flavor":"mysql","server":"` + someUUID + `","wire":"rows"},"file":"a \"name\".000001","pos":157,"prepared":[{"xid":"X'61',X'',1","file":"binlog.000001","pos":99}]}`,
+		`{"source":{"flavor":"mariadb","server":"1","wire":"rows"},"gtid":"0-1-9,3-2-1","file":"b.000001","pos":8,"prepared":[{"xid":"X'61',X'',1","gtid":"0-1-8","before":"0-1-7","file":"b.000001","pos":4}]}`,
+	} {
+		p, err := parsePosition(capture.Position(text))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		w, err := newPositionWriter(p.Source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := w.write(&p); err != nil || string(got) != text {
+			t.Errorf("got %s (%v)\nwant %s", got, err, text)
+		}
+	}
+	for _, text := range []string{"", "{}", `{"source":{"flavor":"oracle"},"file":"x"}`, `{"source":{"flavor":"mysql"},"gtid":"x","file":"x"}`} {
+		if _, err := parsePosition(capture.Position(text)); !errors.Is(err, capture.ErrPositionLost) {
+			t.Errorf("%s: got %v", text, err)
+		}
+	}
+}
+
+func TestGTIDs_AddedInAnyOrderAreOneSet(t *testing.T) {
+	set, err := parseGTIDs(mySQL, someUUID+":1-3,\n"+someUUID+":blue:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{someUUID + ":5", someUUID + ":4", someUUID + ":6", someUUID + ":blue:3", someUUID + ":red:1", "4e11fa47-71ca-11e1-9e33-c80aa9429562:1"} {
+		g, ok := parseGTID([]byte(text))
+		if !ok || g.String() != text {
+			t.Fatalf("%s is read as %s", text, &g)
+		}
+		if hasGTID(set, &g) {
+			t.Errorf("%s is there before it was added", text)
+		}
+		if err := addGTID(set, &g); err != nil {
+			t.Fatal(err)
+		}
+		if !hasGTID(set, &g) {
+			t.Errorf("%s is not there after it was added", text)
+		}
+	}
+	if want := someUUID + ":1-6:blue:1:3:red:1,4e11fa47-71ca-11e1-9e33-c80aa9429562:1"; set.String() != want {
+		t.Errorf("got %s, want %s", set, want)
+	}
+	set, err = parseGTIDs(mariaDB, "0-1-5,2-1-7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"0-2-6", "7-1-1"} {
+		g, ok := parseGTID([]byte(text))
+		if !ok || hasGTID(set, &g) {
+			t.Errorf("%s: %v", text, ok)
+		}
+		if err := addGTID(set, &g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if set.String() != "0-2-6,2-1-7,7-1-1" {
+		t.Errorf("got %s", set)
+	}
+	for _, text := range []string{"", "x", "binlog.000001:4", "1-2"} {
+		if g, ok := parseGTID([]byte(text)); ok {
+			t.Errorf("%q is read as %s", text, &g)
+		}
+	}
+}
+
+func TestPlaces_GoOnBeyond4GiB(t *testing.T) {
+	for _, c := range []struct {
+		pos       uint64
+		size, low uint32
+		want      uint64
+	}{
+		{4, 122, 126, 126},
+		{100, 50, 0, 150},
+		{1<<32 - 10, 20, 10, 1<<32 + 10},
+		{1<<32 - 10, 20, 0, 1<<32 + 10},
+		{3<<32 + 5, 95, 100, 3<<32 + 100},
+		{500, 40, 9000, 9000}, // others were left out before it
+	} {
+		if got := forward(c.pos, c.size, c.low); got != c.want {
+			t.Errorf("from %d by %d to %d: got %d, want %d", c.pos, c.size, c.low, got, c.want)
+		}
+	}
+	ordered := []place{{"b.000001", 4}, {"b.000001", 5 << 30}, {"b.000002", 4}, {"b.999999", 4}, {"b.1000000", 4}}
+	if !slices.IsSortedFunc(ordered, func(a, b place) int { return int(a.number()>>20) - int(b.number()>>20) }) {
+		t.Errorf("the order of %v is not kept", ordered)
+	}
+	logs := []place{{"b.000001", 1000}, {"b.000002", 2000}, {"b.000003", 300}}
+	for at, want := range map[place]uint64{{"b.000001", 1000}: 2300, {"b.000002", 500}: 1800, {"b.000003", 300}: 0} {
+		if got := backlog(logs, at.number()); got != want {
+			t.Errorf("behind %s are %d bytes, want %d", at, got, want)
+		}
+	}
+	srv := &server{flavour: mySQL}
+	d, err := srv.dumpFrom(&position{At: place{"b.000001", 5 << 30}})
+	if err != nil || d.file != "b.000001" || d.pos != 4 {
+		t.Errorf("a place beyond 4 GiB is asked for as %s:%d (%v)", d.file, d.pos, err)
+	}
+}
+
+func TestStatement_SaysWhatMatters(t *testing.T) {
+	id := func(s, n string) capture.TableID { return capture.TableID{Schema: s, Name: n} }
+	for _, c := range []struct {
+		sql   string
+		kind  statementKind
+		table capture.TableID
+		xid   string
+		opens bool
+	}{
+		{sql: "BEGIN", kind: stBegin},
+		{sql: "COMMIT", kind: stCommit},
+		{sql: "/* x */ START TRANSACTION", kind: stBegin},
+		{sql: "rollback", kind: stRollback},
+		{sql: "ROLLBACK WORK TO SAVEPOINT `a`", kind: stRollbackTo},
+		{sql: "SAVEPOINT `to`", kind: stSavepoint},
+		{sql: "XA START X'61',X'',1", kind: stXAStart, xid: "X'61',X'',1"},
+		{sql: "XA COMMIT X'61',X'',1 ONE PHASE", kind: stXACommit, xid: "X'61',X'',1"},
+		{sql: "XA ROLLBACK X'61',X'',1", kind: stXARollback, xid: "X'61',X'',1"},
+		{sql: "# Dummy event", kind: stNothing},
+		{sql: "", kind: stNothing},
+		{sql: "-- all of it\nTRUNCATE t", kind: stTruncate, table: id("shop", "t")},
+		{sql: "TRUNCATE TABLE `other`.`it``s`", kind: stTruncate, table: id("other", "it`s")},
+		{sql: "truncate/**/table/*!50000 `t` */", kind: stTruncate, table: id("shop", "t")},
+		{sql: "CREATE TABLE `t` (\n `id` int COMMENT 'START TRANSACTION'\n)", kind: stDefinition},
+		{sql: "CREATE TABLE `t` (\n `id` int\n) START TRANSACTION", kind: stDefinition, opens: true},
+		{sql: "ALTER TABLE t ADD COLUMN c int", kind: stDefinition, table: id("shop", "t")},
+		{sql: "ALTER TABLE a.t TRUNCATE PARTITION p0", kind: stPartition, table: id("a", "t")},
+		{sql: "ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", kind: stPartition, table: id("shop", "t")},
+		{sql: "ALTER TABLE t IMPORT TABLESPACE", kind: stPartition, table: id("shop", "t")},
+		{sql: "ALTER DATABASE shop CHARACTER SET utf8mb4", kind: stDefinition},
+		{sql: "DROP TABLE `t` /* generated by server */", kind: stDefinition},
+		{sql: "GRANT SELECT ON *.* TO u", kind: stDefinition},
+		{sql: "INSERT INTO t VALUES ('a;b')", kind: stRows},
+		{sql: "/*M! UPDATE */ t SET x = 1", kind: stRows},
+		{sql: "WITH c AS (SELECT 1) DELETE FROM t", kind: stRows},
+		{sql: "FROBNICATE t", kind: stUnknown},
+		{sql: "`quoted`", kind: stUnknown},
+	} {
+		s := parseStatement([]byte("shop"), []byte(c.sql))
+		if s.kind != c.kind || s.table != c.table || s.xid != c.xid || s.opens != c.opens {
+			t.Errorf("%s: got %+v", c.sql, s)
+		}
+	}
+	names := parseStatement([]byte("shop"), []byte("UPDATE a, `other`.`b c` SET a.x = 'no.name' WHERE a.id IN (SELECT id FROM d)")).names
+	for _, want := range []capture.TableID{id("shop", "a"), id("other", "b c"), id("shop", "d")} {
+		if !slices.Contains(names, want) {
+			t.Errorf("%s is not among %v", want, names)
+		}
+	}
+}
+
+func FuzzStatement(f *testing.F) {
+	for _, sql := range []string{"'", "`a``b`", "/*", "/*!50000 x */", "XA COMMIT X'61',X'',1", "TRUNCATE a.b", "ALTER TABLE t DROP PARTITION p", "\\", "'\\", "# x", "-- x\n"} {
+		f.Add([]byte(sql))
+	}
+	f.Fuzz(func(t *testing.T, sql []byte) {
+		s := parseStatement([]byte("shop"), sql)
+		if again := parseStatement([]byte("shop"), append([]byte("/* c */ "), sql...)); again.kind != s.kind {
+			t.Errorf("%q is %d, and %d behind a comment", sql, s.kind, again.kind)
+		}
+	})
+}
+
+func TestStream_StopsAtWhatItDoesNotKnow(t *testing.T) {
+	st := &stream{srv: &server{flavour: mySQL}, start: place{"b.000001", 4}}
+	for _, c := range []struct {
+		h    header
+		body string
+		want string
+	}{
+		{header{typ: replication.INCIDENT_EVENT}, "\x01\x00\x04lost", "changes are missing from it (lost)"},
+		{header{typ: 77}, "", "unknown type 77"},
+		{header{typ: replication.XID_EVENT}, "12345678", "did not begin"},
+		{header{typ: replication.WRITE_ROWS_EVENTv2}, "", "outside of a transaction"},
+		{header{typ: replication.QUERY_EVENT}, "short", "unknown form"},
+		{header{typ: replication.GTID_EVENT}, "short", "too short"},
+	} {
+		err := st.dispatch(t.Context(), &c.h, []byte(c.body))
+		if !errors.Is(err, capture.ErrUnreadable) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "b.000001:4") {
+			t.Errorf("%v: got %v, want %q", c.h, err, c.want)
+		}
+	}
+	if err := st.dispatch(t.Context(), &header{typ: 77, flags: replication.LOG_EVENT_IGNORABLE_F}, nil); err != nil {
+		t.Errorf("an unknown event that may be ignored: got %v", err)
+	}
+	damaged := []byte("\x00\x00\x00\x00\x10\x01\x00\x00\x00\x1f\x00\x00\x00\x00\x00\x00\x00\x00\x0012345678crc.")
+	st.checksums = true
+	if err := st.event(t.Context(), damaged); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("a wrong checksum: got %v", err)
+	}
+}
+
+func TestStream_TaggedTransactionsArePassed(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "MySQL 9")
+	l.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	l.replayed(func() {
+		l.exec("SET gtid_next = 'AUTOMATIC:blue'", "INSERT INTO t VALUES (1)", "INSERT INTO t VALUES (2)", "SET gtid_next = 'AUTOMATIC'", "INSERT INTO t VALUES (3)")
+	}, "insert t id=int:1", "insert t id=int:2", "insert t id=int:3")
+	at, err := parsePosition(l.start().At)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(at.GTIDs.String(), ":blue:1") {
+		t.Errorf("the position is %s", at.GTIDs)
+	}
+}
+
+func TestStream_DomainsOfMariaDBArePassedOneByOne(t *testing.T) {
+	t.Parallel()
+	l := privateLab(t, "MariaDB 11")
+	l.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	l.replayed(func() {
+		for i := range 6 {
+			l.exec(fmt.Sprintf("SET SESSION gtid_domain_id = %d", i%3), fmt.Sprintf("INSERT INTO t VALUES (%d)", i))
+		}
+		l.exec("SET SESSION gtid_domain_id = 0")
+	}, "insert t id=int:0", "insert t id=int:1", "insert t id=int:2", "insert t id=int:3", "insert t id=int:4", "insert t id=int:5")
+}

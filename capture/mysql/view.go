@@ -1,0 +1,248 @@
+package mysql
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/go-mysql-org/go-mysql/mysql"
+
+	"github.com/headwaterdb/headwater/capture"
+)
+
+// startKey is the key of our note in the checkpoint, which holds the place at which the
+// pipeline began: the source position of every row that is read.
+const startKey = "mysql/start"
+
+// scanState is what Stream and Scanner know together. A nil one belongs to a source
+// without a Scanner: it keeps nothing.
+type scanState struct {
+	// waiting is the number of marks, read by Stream at every commit.
+	waiting atomic.Int32
+
+	mu sync.Mutex // guards what follows
+	// connected is closed once Stream has found its place.
+	connected chan struct{}
+	// ready is closed once views may be opened: the cut transaction of the checkpoint has
+	// passed, too.
+	ready   chan struct{}
+	srv     *server
+	startAt place
+	need    demand
+	marks   []mark
+	// noteStart says that the entry has to be written.
+	noteStart bool
+}
+
+// demand is what a view must hold (rule R25 of publish/DESIGN.md): all that was emitted.
+type demand struct {
+	// byGTID says that sets are compared, and not places.
+	byGTID bool
+	// upTo is the last position that was emitted, or the set with which Stream began.
+	upTo  capture.Position
+	begun string
+	// partial is the transaction that was emitted in part, "" for none, and the number of
+	// the place where it begins.
+	partial      string
+	partialBegin uint64
+	// at is the number of the place up to which everything was emitted; a view must not be
+	// older than the log's end at the start either, before which lies what the checkpoint
+	// knows.
+	at uint64
+}
+
+type mark struct {
+	id uint64
+	at place
+}
+
+// scanStart is what Stream knows when it starts.
+type scanStart struct {
+	resume capture.Resume
+	at     place
+	end    place // of the log
+	gtids  mysql.GTIDSet
+}
+
+func newScanState() *scanState {
+	return &scanState{connected: make(chan struct{}), ready: make(chan struct{})}
+}
+
+// start prepares for a new Stream.
+func (s *scanState) start(a scanStart, srv *server) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.srv, s.marks = srv, nil
+	s.waiting.Store(0)
+	s.need = demand{byGTID: a.gtids != nil && srv.flavour == mySQL, at: a.end.number()}
+	if a.gtids != nil {
+		s.need.begun = a.gtids.String()
+	}
+	s.startAt, s.noteStart = a.at, true
+	if e := a.resume.Entries[startKey]; e != nil {
+		s.noteStart = false
+		if err := json.Unmarshal(e, &s.startAt); err != nil {
+			return fmt.Errorf("%w: the checkpoint's %s: %w", capture.ErrPositionLost, startKey, err)
+		}
+	}
+	return nil
+}
+
+// connect says that Stream has found its place.
+func (s *scanState) connect() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.connected)
+}
+
+// open lets views be opened.
+func (s *scanState) open() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.ready)
+}
+
+// stop makes everybody wait for the next Stream.
+func (s *scanState) stop() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connected, s.ready = renew(s.connected), renew(s.ready)
+	s.marks = nil
+	s.waiting.Store(0)
+}
+
+// renew returns a channel that is not closed.
+func renew(c chan struct{}) chan struct{} {
+	select {
+	case <-c:
+		return make(chan struct{})
+	default:
+		return c
+	}
+}
+
+// wait waits until Stream is connected, and for views until they may be opened.
+func (s *scanState) wait(ctx context.Context, forView bool) error {
+	s.mu.Lock()
+	c := s.connected
+	if forView {
+		c = s.ready
+	}
+	s.mu.Unlock()
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// server is what Stream reads from.
+func (s *scanState) server() *server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.srv
+}
+
+// start place of the pipeline: the source position of every row that is read.
+func (s *scanState) origin() place {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.startAt
+}
+
+// emitted notes what is handed on: everything up to a position, and the beginning of a
+// transaction that goes on, if it has an id.
+func (s *scanState) emitted(upTo capture.Position, at place, partial string, begin place) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if upTo != "" {
+		s.need.upTo, s.need.at = upTo, max(s.need.at, at.number())
+	}
+	s.need.partial, s.need.partialBegin = partial, begin.number()
+}
+
+// entries returns the notes that changed since the last call, for a Commit.
+func (s *scanState) entries() []capture.Entry {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.noteStart {
+		return nil
+	}
+	s.noteStart = false
+	text, err := json.Marshal(s.startAt)
+	if err != nil {
+		panic("mysql: a place has no JSON: " + err.Error()) // a string and a number
+	}
+	return []capture.Entry{{Key: startKey, Value: text}}
+}
+
+// demand is what the next view must hold.
+func (s *scanState) demand() demand {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.need
+}
+
+// set is what must be contained in the transactions of a view.
+func (d *demand) set() (mysql.GTIDSet, error) {
+	set, err := parseGTIDs(mySQL, d.begun)
+	if d.upTo != "" {
+		var at position
+		if at, err = parsePosition(d.upTo); err == nil {
+			set = at.GTIDs
+		}
+	}
+	if err != nil || set == nil {
+		return nil, fmt.Errorf("read what was emitted: %w", err)
+	}
+	if g, ok := parseGTID([]byte(d.partial)); ok {
+		if err := addGTID(set, &g); err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
+}
+
+// addMark makes Stream emit a Watermark at a place.
+func (s *scanState) addMark(id uint64, at place) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marks = append(s.marks, mark{id: id, at: at})
+	s.waiting.Store(int32(len(s.marks)))
+}
+
+// marksWait says whether any mark waits.
+func (s *scanState) marksWait() bool { return s != nil && s.waiting.Load() > 0 }
+
+// passed takes out the marks at or before a place, in the order in which they were set.
+func (s *scanState) passed(at place) (ids []uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.marks) > 0 && s.marks[0].at.number() <= at.number() {
+		ids = append(ids, s.marks[0].id)
+		s.marks = s.marks[1:]
+	}
+	s.waiting.Store(int32(len(s.marks)))
+	return ids
+}
