@@ -127,6 +127,7 @@ func TestCheck_NamesWhatTheUserMayNot(t *testing.T) {
 }
 
 func TestCheck_NamesServerSettings(t *testing.T) {
+	t.Parallel()
 	pg := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: "15", Settings: map[string]string{"wal_level": "replica", "max_replication_slots": "1", "max_wal_senders": "2"}})
 	l := labAt(t, pg.Database(t))
 	l.exec(tables, `SELECT pg_create_physical_replication_slot('taken')`)
@@ -140,6 +141,7 @@ func TestCheck_NamesServerSettings(t *testing.T) {
 }
 
 func TestConnect_SaysInOneSentenceWhatIsWrong(t *testing.T) {
+	t.Parallel()
 	pg := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: "17"})
 	l := labAt(t, pg.Database(t))
 	l.exec(`CREATE ROLE "with password" LOGIN REPLICATION PASSWORD 'right'`)

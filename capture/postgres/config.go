@@ -146,6 +146,15 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// user is the user of the URL, quoted for a statement.
+func (c *Config) user() string {
+	p, err := pgconn.ParseConfig(c.URL)
+	if err != nil {
+		return "the user"
+	}
+	return quoteIdent(p.User)
+}
+
 // String names the database and leaves every secret out.
 func (c Config) String() string {
 	p, err := pgconn.ParseConfig(c.URL)

@@ -11,7 +11,11 @@ import (
 // contractDB is a database as the contract of sources wants it.
 type contractDB struct{ *lab }
 
-func (d contractDB) Source(t *testing.T) capture.Source { return d.source(small) }
+// Source cuts transactions into few batches, since the contract resumes after each;
+// TestStream_ResumeAfterEachBatchEqualsOneRun has smaller ones.
+func (d contractDB) Source(t *testing.T) capture.Source {
+	return d.source(func(c *Config) { small(c); c.BatchBytes = 64 << 10 })
+}
 
 func (d contractDB) Commit(t *testing.T, steps ...capturetest.Step) {
 	var sql []string

@@ -10,7 +10,7 @@ import (
 
 // A pair is a primary and its standby, which keeps failover slots in step.
 type pair struct {
-	primary         *servers.Postgres
+	primary, second *servers.Postgres
 	before, standby *lab // sessions on the one and the other
 }
 
@@ -23,9 +23,20 @@ func newPair(t *testing.T, version string) *pair {
 	if version >= "17" {
 		settings["sync_replication_slots"] = "on"
 	}
-	standby := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: version, Standby: p.primary, Settings: settings})
-	p.standby = labAt(t, standby.URL("postgres"))
+	p.second = servers.Own(t).PostgresWith(servers.PostgresConfig{Version: version, Standby: p.primary, Settings: settings})
+	p.standby = labAt(t, p.second.URL("postgres"))
 	return p
+}
+
+// confirm makes the primary send nothing that the standby has not confirmed. It returns
+// the name of the standby's slot.
+func (p *pair) confirm() (slot string) {
+	l := p.before
+	l.t.Helper()
+	slot = l.ask(`SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical'`)
+	l.exec(`ALTER SYSTEM SET synchronized_standby_slots = '`+slot+`'`, `SELECT pg_reload_conf()`)
+	l.until(`SELECT current_setting('synchronized_standby_slots') <> ''`)
+	return slot
 }
 
 // synced waits until the standby has the slot for good. It takes the slot over only
@@ -48,14 +59,13 @@ func (p *pair) fail(t *testing.T) {
 func withFailover(c *Config) { c.SlotFailover = true }
 
 func TestFailover_ASyncedSlotGoesOnWithoutLossOrDuplicate(t *testing.T) {
+	t.Parallel()
 	for _, version := range []string{"17", "18"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			p := newPair(t, version)
 			l := p.before
-			slots := l.ask(`SELECT slot_name FROM pg_replication_slots WHERE slot_type = 'physical'`)
-			l.exec(`ALTER SYSTEM SET synchronized_standby_slots = '`+slots+`'`, `SELECT pg_reload_conf()`)
-			l.until(`SELECT current_setting('synchronized_standby_slots') <> ''`)
+			p.confirm()
 			s := l.source(small, withFailover)
 			first := l.record(s, capture.Resume{}, 0)
 			p.synced()
@@ -93,7 +103,54 @@ func TestFailover_ASyncedSlotGoesOnWithoutLossOrDuplicate(t *testing.T) {
 	}
 }
 
+func TestFailover_AStandbyThatIsDownIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, "17")
+	l := p.before
+	slot := p.confirm()
+	s := l.source(small, withFailover)
+	said := impatient(s)
+	s.patience.silent = usualPatience.silent
+	restart := func(pg *servers.Postgres) {
+		t.Helper()
+		if err := pg.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down := func() {
+		t.Helper()
+		if err := p.second.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.until(`SELECT NOT active FROM pg_replication_slots WHERE slot_name = '` + slot + `'`)
+	}
+	first := l.record(s, capture.Resume{}, 0)
+	down()
+	l.exec(`INSERT INTO t VALUES (1, 'while it is down')`)
+	r := l.run(s, first.last())
+	said.await(t, "the server warns", slot)
+	restart(p.second)
+	r.await("while it is down")
+
+	// A primary that is shut down meanwhile says the same as an error.
+	down()
+	l.exec(`INSERT INTO t VALUES (2, 'at the end')`)
+	l.until(`SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'walsender' AND wait_event = 'WaitForStandbyConfirmation'`)
+	if err := p.primary.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-r.done
+	says(t, "the shutdown", r.tape.err, nil, slot)
+	restart(p.primary)
+	restart(p.second)
+	l = labAt(t, l.url)
+	if got := l.record(l.source(small, withFailover), r.last(), l.head()).lines(); !slices.Equal(got, []string{`insert public.t id=int:2 v="at the end"`, "commit"}) {
+		t.Errorf("after the restart: %q", got)
+	}
+}
+
 func TestFailover_ASlotThatWasNotSyncedStops(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, "17")
 	first := p.before.record(p.before.source(small), capture.Resume{}, 0)
 	p.before.exec(`INSERT INTO t VALUES (1, 'before')`)
@@ -106,6 +163,7 @@ func TestFailover_ASlotThatWasNotSyncedStops(t *testing.T) {
 }
 
 func TestFailover_AStandbyThatLacksWhatWasPublishedStops(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, "18")
 	l := p.before
 	s := l.source(small, withFailover)
@@ -122,6 +180,7 @@ func TestFailover_AStandbyThatLacksWhatWasPublishedStops(t *testing.T) {
 }
 
 func TestVerify_AStandbyBeforePostgreSQL16IsWaitedFor(t *testing.T) {
+	t.Parallel()
 	p := newPair(t, "14")
 	first := p.before.record(p.before.source(small), capture.Resume{}, 0)
 	p.standby.until(`SELECT count(*) = 1 FROM pg_publication`)

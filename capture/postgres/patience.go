@@ -21,9 +21,12 @@ type patience struct {
 	// silent is after how long without any message of the log the server is asked
 	// whether it still sends: it is asked for one at every status update.
 	silent time.Duration
+	// slot is how long a slot may stay with a reader that has just gone, such as an earlier
+	// Stream of ours. Another one that stays is an error, which may be retried.
+	slot time.Duration
 }
 
-var usualPatience = patience{blocked: 5 * time.Second, again: time.Minute, silent: time.Minute}
+var usualPatience = patience{blocked: 5 * time.Second, again: time.Minute, silent: time.Minute, slot: 2 * time.Second}
 
 // blockable runs f, which waits for an answer on conn, and says in the log whom the
 // server waits for meanwhile. doing begins the sentence, such as "creating the slot".
@@ -124,9 +127,30 @@ func (h *hearing) silence() time.Duration {
 	return time.Since(h.born) - time.Duration(since)
 }
 
+// listen notices a connection that carries nothing any more, and ends Stream then.
+func (st *stream) listen(ctx context.Context) error {
+	patience := st.src.patience.silent
+	for wait := patience; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		silence := st.hear.silence()
+		if wait = patience - silence; wait > 0 {
+			continue
+		}
+		if err := st.lost(ctx, silence); err != nil {
+			return fmt.Errorf("read the log: %w", err)
+		}
+		wait = patience
+	}
+}
+
 // lost asks the server by another way why it says nothing. Its process for our slot may
 // work for long without a word, on a transaction of which it has nothing to send. One
-// that is asleep has answered our status updates, and the answers did not reach us.
+// that is asleep has answered our status updates, and the answers did not reach us. Where
+// the server cannot be asked, nothing is known, and a stream that lives must not end.
 func (st *stream) lost(ctx context.Context, silence time.Duration) error {
 	pid, dead := st.conn.PID(), ""
 	err := st.src.askAside(ctx, func(ctx context.Context, aside *pgconn.PgConn) error {
@@ -146,10 +170,10 @@ func (st *stream) lost(ctx context.Context, silence time.Duration) error {
 	})
 	silence = silence.Round(time.Millisecond)
 	switch {
-	case err != nil:
-		return fmt.Errorf("the server has sent nothing for %s, and cannot be asked why: %w", silence, err)
 	case dead != "":
 		return fmt.Errorf("the server has sent nothing for %s, and its process %d for us %s", silence, pid, dead)
+	case err != nil && ctx.Err() == nil:
+		st.src.log.Warn("the server sends nothing and cannot be asked why", "silent_for", silence.String(), "error", err)
 	}
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headwaterdb/headwater/capture"
 	"github.com/headwaterdb/headwater/snapshot"
@@ -60,9 +59,7 @@ type view struct {
 	most    int // rows of the next FETCH at most
 	// The cursor goes on behind last.
 	last []string
-	// stale says that rows behind last were fetched and dropped.
-	stale bool
-	key   [][]byte // of the last row
+	key  [][]byte // of the last row
 	// Shared by the rows of a chunk.
 	origin   capture.Row
 	sequence capture.Value
@@ -89,7 +86,7 @@ func (s *Scanner) View(ctx context.Context, t snapshot.Target) (snapshot.View, e
 		return v.open(ctx, &need)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open a consistent read of %s: %w", t.ID, explainRead(t.ID, err))
+		return nil, fmt.Errorf("open a consistent read of %s: %w", t.ID, s.src.explainRead(t.ID, err))
 	}
 	return v, nil
 }
@@ -208,9 +205,17 @@ func (p pageSizes) withoutHeader(lsn LSN) LSN {
 	return lsn
 }
 
+// restMax bounds what a view that ends may leave unread for the next one to skip, in
+// bytes. Above it a new connection is cheaper.
+const restMax = 4 << 20
+
 // Close ends the transaction. The next view waits for the server's answer.
 func (v *view) Close() error {
 	if v.conn.IsClosed() {
+		return nil
+	}
+	if v.cursor.rows()*v.conn.largest > restMax {
+		closeConn(v.conn.PgConn)
 		return nil
 	}
 	if err := v.end(); err != nil {
@@ -255,7 +260,7 @@ func (v *view) Scan(ctx context.Context, t snapshot.Target, after []string, maxB
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, fmt.Errorf("read %s: %w", t.ID, explainRead(t.ID, err))
+		return nil, fmt.Errorf("read %s: %w", t.ID, v.scanner.src.explainRead(t.ID, err))
 	}
 	return chunk, nil
 }
@@ -270,7 +275,7 @@ func (v *view) scan(ctx context.Context, after []string, maxBytes int) (*snapsho
 		v.cursor.pipe = v.conn.StartPipeline(context.Background())
 	}
 	defer v.conn.until(ctx)()
-	if keyed := len(v.table.key) > 0; !v.cursor.open || keyed && (v.stale || !slices.Equal(after, v.last)) {
+	if keyed := len(v.table.key) > 0; !v.cursor.open || keyed && !slices.Equal(after, v.last) {
 		if err := v.declare(after); err != nil {
 			return nil, err
 		}
@@ -308,9 +313,8 @@ func (v *view) declare(after []string) error {
 		}
 		sql += " ORDER BY " + strings.Join(t.key, ", ")
 	}
-	v.cursor.declare(sql, args, t.keyTypes[:len(args)])
-	v.last, v.stale = after, false
-	return nil
+	v.last = after
+	return v.cursor.declare(sql, args, t.keyTypes[:len(args)])
 }
 
 // chunkRows bounds the rows of a chunk, so that narrow ones do not take many times the
@@ -318,32 +322,28 @@ func (v *view) declare(after []string) error {
 // capture keeps for reuse.
 const chunkRows = 1<<14 - 1
 
-// fill reads rows into the chunk until it is full, or the table is done.
+// fill reads rows into the chunk until it is full, or the table is done. Rows behind the
+// one that fills it stay unread for the next chunk of the view.
 func (v *view) fill(ctx context.Context, c *snapshot.Chunk, maxBytes int) (done bool, err error) {
 	v.most = fetchFirst
 	largest, own := v.conn.largest, 0
 	if largest > 0 {
 		v.most = fetchMax
 	}
-	for {
-		for !done && v.ask(c, maxBytes, largest) {
+	for full := false; !full && !v.cursor.done; {
+		for v.ask(c, maxBytes, largest) {
 			// The server is kept busy.
 		}
 		if len(v.cursor.asked) == 0 {
-			v.conn.largest = own
-			return done && !v.stale, nil
+			break
 		}
-		n, rr, err := v.cursor.next()
-		if err != nil {
+		if full, err = v.take(ctx, c, maxBytes, &own); err != nil {
 			return false, err
 		}
-		got, err := v.take(ctx, c, rr, maxBytes, &own)
-		if err != nil {
-			return false, err
-		}
-		done = done || got < n
 		largest = max(largest, own, 1)
 	}
+	v.conn.largest = own
+	return v.cursor.done, nil
 }
 
 // ask asks for further rows, as long as they fit if all are as large as the largest, and
@@ -369,30 +369,28 @@ func (v *view) ask(c *snapshot.Chunk, maxBytes, largest int) bool {
 	return true
 }
 
-// take appends the rows of a FETCH to the chunk, and returns how many the cursor gave.
-// Rows of a keyed table that come after the one which fills the chunk are dropped: they
-// are read again by their key.
-func (v *view) take(ctx context.Context, c *snapshot.Chunk, rr *pgconn.ResultReader, maxBytes int, largest *int) (rows int, err error) {
-	keyed := len(v.table.key) > 0
-	for rr.NextRow() {
-		rows++
-		if keyed && c.LogBytes >= maxBytes {
-			v.stale = true
-			continue
+// take appends the rows of a FETCH to the chunk, and reports whether that is full before
+// they end.
+func (v *view) take(ctx context.Context, c *snapshot.Chunk, maxBytes int, largest *int) (full bool, err error) {
+	for {
+		cells, ok, err := v.cursor.row()
+		if err != nil || !ok {
+			return false, err
 		}
-		cells := rr.Values()
+		if c.LogBytes >= maxBytes || c.Rows == chunkRows {
+			return true, nil
+		}
 		n, err := v.add(ctx, c, cells)
 		if err != nil {
-			return 0, err
+			return false, err
 		}
 		c.LogBytes += n
 		*largest = max(*largest, n)
 		for i, k := range v.table.keyIndex {
 			v.key[i] = append(v.key[i][:0], cells[k]...)
 		}
+		v.cursor.pass()
 	}
-	_, err = rr.Close()
-	return rows, err
 }
 
 // add appends a row to the chunk and returns its size. Every row of a snapshot has the
@@ -433,15 +431,16 @@ func (v *view) add(ctx context.Context, c *snapshot.Chunk, cells [][]byte) (size
 // amend widens the definition for a row that it has no room for, for the whole chunk.
 // The view's connection is in the middle of an answer, so it takes another.
 func (v *view) amend(ctx context.Context, c *snapshot.Chunk, outdated *outdatedError) error {
-	conn, err := v.scanner.on(ctx, func(conn *scanConn) (err error) {
-		v.table.def, err = v.scanner.src.catalog.amend(ctx, conn.PgConn, v.table.def, outdated)
+	var def *tableDef
+	conn, err := v.scanner.on(ctx, func(conn *scanConn) (err error) { // may run it twice
+		def, err = v.scanner.src.catalog.amend(ctx, conn.PgConn, v.table.def, outdated)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	v.scanner.release(conn)
-	c.Table = v.table.def.table
+	v.table.def, c.Table = def, def.table
 	for i := range c.Events {
 		c.Events[i].Table = c.Table
 	}

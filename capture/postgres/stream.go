@@ -53,11 +53,13 @@ func (s *Source) Stream(ctx context.Context, r capture.Resume, emit capture.Emit
 	defer st.close()
 
 	var beside sync.WaitGroup
-	beside.Go(func() {
-		if err := st.report(ctx); err != nil {
-			cancel(err)
-		}
-	})
+	for _, f := range []func(context.Context) error{st.report, st.listen} {
+		beside.Go(func() {
+			if err := f(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
 	beside.Go(func() { st.watch(ctx) })
 	defer func() {
 		cancel(nil)
@@ -78,12 +80,13 @@ func (s *Source) Stream(ctx context.Context, r capture.Resume, emit capture.Emit
 	case parent.Err() != nil:
 		return context.Cause(parent)
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
-		return context.Cause(ctx) // what report met
+		return context.Cause(ctx) // what report or listen met
 	}
 	return err
 }
 
-// A stream is one run of Stream. All but report and watch belongs to its goroutine.
+// A stream is one run of Stream. All but report, listen and watch belongs to its
+// goroutine.
 type stream struct {
 	src  *Source
 	srv  *server
@@ -97,6 +100,9 @@ type stream struct {
 	emit    capture.EmitFunc
 	// messages stands for the table of messages.
 	messages *capture.Table
+	// warned is when the server's warnings were last passed on, by the routine of the
+	// server that gives them.
+	warned map[string]time.Time
 
 	batch *capture.Batch
 	rows  int      // changes in it
@@ -151,6 +157,7 @@ func (s *Source) open(ctx context.Context, r capture.Resume, emit capture.EmitFu
 	st = &stream{
 		src: s, emit: emit, wake: make(chan struct{}, 1), batch: capture.NewBatch(), lastEmit: time.Now(),
 		relations: make(map[uint32]*relation), messages: &capture.Table{Origin: s.catalog.origin},
+		warned: make(map[string]time.Time),
 	}
 	defer func() {
 		if err != nil {
@@ -283,10 +290,6 @@ func (s *Source) createSlot(ctx context.Context, conn *pgconn.PgConn, srv *serve
 	return lsn, row[0], nil
 }
 
-// slotPatience is how long a slot may stay with a reader that has just gone, such as an
-// earlier Stream of ours. Another one that stays is an error, which may be retried.
-const slotPatience = 2 * time.Second
-
 func (st *stream) startReplication(ctx context.Context) error {
 	// In replication commands a quote is doubled, and nothing else is special.
 	name := strings.ReplaceAll(quoteIdent(st.src.cfg.Publication), "'", "''")
@@ -302,7 +305,7 @@ func (st *stream) startReplication(ctx context.Context) error {
 			return nil
 		}
 		var pg *pgconn.PgError
-		if errors.As(err, &pg) && pg.Code == "55006" && time.Since(began) < slotPatience { // object_in_use
+		if errors.As(err, &pg) && pg.Code == "55006" && time.Since(began) < st.src.patience.slot { // object_in_use
 			// The server ends its answer with a prompt, which the library leaves to us.
 			if err := awaitPrompt(ctx, st.conn); err != nil {
 				return err
@@ -344,11 +347,12 @@ func explain(err error) error {
 	switch pg.Code {
 	case "58P01": // undefined_file: a segment of the log was removed
 		return mark(capture.ErrPositionLost, readAgain)
-	case "55000": // object_not_in_prerequisite_state: an invalidated slot, or wal_level
+	case "55000": // object_not_in_prerequisite_state
 		if strings.Contains(pg.Message, "wal_level") {
 			return mark(capture.ErrMisconfigured, "ALTER SYSTEM SET wal_level = logical; then restart the server")
 		}
-		return mark(capture.ErrPositionLost, readAgain)
+		// The slot may be invalid, or a standby is missing while the server shuts down.
+		// Which, verify finds out at the next start.
 	case "42704": // undefined_object: a publication that is not there, or was not when the row was written
 		return mark(capture.ErrMisconfigured, publishAgain)
 	case "42501": // insufficient_privilege
@@ -365,15 +369,15 @@ func explain(err error) error {
 }
 
 // explainRead is explain for what reading a table meets.
-func explainRead(table capture.TableID, err error) error {
+func (s *Source) explainRead(table capture.TableID, err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return err
 	}
 	switch pg.Code {
 	case "42501": // insufficient_privilege
-		return fmt.Errorf("%w: %w; remedy: grant the user SELECT on %s and USAGE on its schema, and BYPASSRLS where row-level security hides rows",
-			capture.ErrMisconfigured, err, quoteTable(table))
+		return fmt.Errorf("%w: %w; remedy: GRANT SELECT ON %s TO %s, USAGE on its schema, and BYPASSRLS where row-level security hides rows",
+			capture.ErrMisconfigured, err, quoteTable(table), s.cfg.user())
 	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character
 		return fmt.Errorf("%w: %w; remedy: repair the text in the table, or exclude the table", capture.ErrUnreadable, err)
 	}
@@ -416,14 +420,29 @@ func (st *stream) run(ctx context.Context) error {
 		case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
 			return fmt.Errorf("the server ended the stream after %s: it is shutting down", st.at.End)
 		case *pgproto3.NoticeResponse:
-			if msg.Code == "55000" { // PostgreSQL 18 skips a publication that is not there
-				return fmt.Errorf("%w: the server sends nothing after %s: %s; remedy: %s", capture.ErrMisconfigured, st.at.End, msg.Message, publishAgain)
+			if err := st.warning(msg); err != nil {
+				return err
 			}
 		case *pgproto3.ParameterStatus:
 		default:
 			return fmt.Errorf("read the log after %s: unexpected message %T", st.at.End, msg)
 		}
 	}
+}
+
+// warning takes what the server says beside the log. Most of it says what it waits for,
+// such as a standby that synchronized_standby_slots names and that is down: the server
+// repeats that with every status update, and a person hears of it once a minute. The
+// server's routines are told by their names, because texts are translated.
+func (st *stream) warning(msg *pgproto3.NoticeResponse) error {
+	if msg.Routine == "LoadPublications" { // PostgreSQL 18 skips a publication that is not there
+		return fmt.Errorf("%w: the server sends nothing after %s: %s; remedy: %s", capture.ErrMisconfigured, st.at.End, msg.Message, publishAgain)
+	}
+	if now := time.Now(); now.Sub(st.warned[msg.Routine]) >= st.src.patience.again {
+		st.warned[msg.Routine] = now
+		st.src.log.Warn("the server warns while it sends the log", "after", st.at.End.String(), "message", msg.Message, "detail", msg.Detail, "hint", msg.Hint)
+	}
+	return nil
 }
 
 // copyData takes one message of the replication protocol:
@@ -971,7 +990,6 @@ func (st *stream) report(ctx context.Context) error {
 		interval = min(interval, t/3)
 	}
 	interval = min(interval, st.src.cfg.HeartbeatInterval)
-	asked := time.Now() // whether the server still sends
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
@@ -983,12 +1001,6 @@ func (st *stream) report(ctx context.Context) error {
 		}
 		if err := st.sendStatus(ctx); err != nil {
 			return fmt.Errorf("send a status update: %w", err)
-		}
-		if silence := st.hear.silence(); silence > st.src.patience.silent && time.Since(asked) > st.src.patience.silent {
-			if err := st.lost(ctx, silence); err != nil {
-				return fmt.Errorf("read the log: %w", err)
-			}
-			asked = time.Now()
 		}
 		next := interval
 		if st.src.scan.marksWait() {

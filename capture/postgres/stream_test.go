@@ -12,8 +12,9 @@ import (
 	"github.com/headwaterdb/headwater/integration/servers"
 )
 
-// eachVersion runs f on every version, side by side. Tests themselves come one after
-// the other: the slots of one server share their names.
+// eachVersion runs f on every version, side by side. Tests of shared servers come one
+// after the other, since the slots of one server share their names; those with servers of
+// their own are parallel.
 func eachVersion(t *testing.T, f func(t *testing.T, version string)) {
 	for _, v := range versions {
 		t.Run(v, func(t *testing.T) {
@@ -230,6 +231,7 @@ func TestVerify_StopsWhereTheLogCannotGoOn(t *testing.T) {
 }
 
 func TestVerify_NamesASlotThatTheServerInvalidated(t *testing.T) {
+	t.Parallel()
 	eachVersion(t, func(t *testing.T, version string) {
 		pg := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: version, Settings: map[string]string{
 			"max_slot_wal_keep_size": "1MB", "max_wal_size": "32MB", "min_wal_size": "32MB",
@@ -249,6 +251,7 @@ func TestVerify_NamesASlotThatTheServerInvalidated(t *testing.T) {
 }
 
 func TestStream_GoesOnAfterTheServerCrashed(t *testing.T) {
+	t.Parallel()
 	pg := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: "15", Durable: true})
 	l := labAt(t, pg.Database(t))
 	l.exec(tables)
@@ -317,7 +320,9 @@ func TestStream_SecondReaderOfTheSlotMayRetry(t *testing.T) {
 	s := l.source(small)
 	var second error
 	err := l.follow(s, capture.Resume{}, func(p piece) error {
-		second = l.follow(l.source(small), capture.Resume{At: p.end}, func(piece) error { return nil })
+		other := l.source(small)
+		other.patience.slot = 100 * time.Millisecond
+		second = l.follow(other, capture.Resume{At: p.end}, func(piece) error { return nil })
 		return errEnough
 	})
 	if !errors.Is(err, errEnough) {
@@ -338,6 +343,7 @@ func TestStream_FindsASlotWithoutCheckpoint(t *testing.T) {
 }
 
 func TestStream_FollowsAStandbyThroughItsPromotion(t *testing.T) {
+	t.Parallel()
 	primary := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: "17"})
 	p := labAt(t, primary.URL("postgres"))
 	p.exec(tables, `CREATE PUBLICATION headwater FOR ALL TABLES`)

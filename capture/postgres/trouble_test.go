@@ -81,7 +81,7 @@ func TestStream_NamesTheRightThatIsMissing(t *testing.T) {
 			}
 			r := l.start(capture.Resume{}, small, func(c *Config) { c.URL = strings.Replace(c.URL, "postgres@", role+"@", 1) })
 			_, err := r.scan.View(t.Context(), r.target("public.t"))
-			says(t, "View", err, capture.ErrMisconfigured, "permission denied", `SELECT on "public"."t"`)
+			says(t, "View", err, capture.ErrMisconfigured, "permission denied", `remedy: GRANT SELECT ON "public"."t" TO "`+role+`"`)
 			r.end()
 		})
 	}
