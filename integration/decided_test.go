@@ -7,30 +7,30 @@ import (
 	"testing"
 )
 
-// Why headwater differs. The numbers are sections of the event format contract.
+// Why headwater differs.
 const (
-	keyNotLogged  = "20.1: the log does not repeat the key's columns of an old row; headwater check names the remedy"
-	snapshotMarks = "20.4: first and last are the pipeline's own tables; the recording read others before and after"
-	generated     = "19.2: the log does not carry a stored generated column, so no path does"
-	noRunID       = "1: the header that names the run of the connector is optional"
-	nullIsNull    = "19.1: a NULL is null; Debezium's converter puts the column's default in its place"
-	absentIsNull  = "19.1: a nullable column that the log did not carry is null; Debezium shows its default"
-	unmapped      = "19.1: a type without a mapping is the text that the server prints; Debezium has no field"
-	nested        = "19.2: an array of several dimensions has its elements in row-major order"
-	dims          = "19.2: a header names the dimensions of an array of several"
-	nanElement    = "19.2: a NaN in an array of numerics is a null element; Debezium's whole array is null"
-	nanHeader     = "19.2: a header names NaN that became null"
-	bitArray      = "19.2: an array of bit strings is an array; Debezium's field is one bit string, always null"
-	nullElement   = "19.2: an array may hold null; Debezium's whole array is null"
-	nameStreamed  = "19.2: the type name is text in the log as in the snapshot; Debezium's decoder does not know it"
-	quotedDefault = "19.1: a text default is not cut at its first quote"
-	functionCall  = "19.1: current_user is a function, whose default is the zero of the type"
-	noNaNDefault  = "19.1: Avro has no NaN default, and only Java's library reads one"
-	endOfDay      = "19.1: the default 24:00:00 is not 23:59:59.999999"
-	elementDigits = "19.2: elements of time arrays have all their digits, and 24:00:00 is not 0"
-	gregorian     = "19.1: dates are proleptic Gregorian, with astronomical years, everywhere"
-	infiniteDate  = "19.2: an infinite date or timestamp has one form, that of a streamed column"
-	saturates     = "19.2: timestamps after 294247-01-10 saturate; Debezium's turn negative"
+	keyNotLogged  = "the log does not repeat the key's columns of an old row; headwater check names the remedy"
+	snapshotMarks = "first and last are the pipeline's own tables; the recording read others before and after"
+	generated     = "the log does not carry a stored generated column, so no path does"
+	noRunID       = "the header that names the run of the connector is optional"
+	nullIsNull    = "a NULL is null; Debezium's converter puts the column's default in its place"
+	absentIsNull  = "a nullable column that the log did not carry is null; Debezium shows its default"
+	unmapped      = "a type without a mapping is the text that the server prints; Debezium has no field"
+	nested        = "an array of several dimensions has its elements in row-major order"
+	dims          = "a header names the dimensions of an array of several"
+	nanElement    = "a NaN in an array of numerics is a null element; Debezium's whole array is null"
+	nanHeader     = "a header names NaN that became null"
+	bitArray      = "an array of bit strings is an array; Debezium's field is one bit string, always null"
+	nullElement   = "an array may hold null; Debezium's whole array is null"
+	nameStreamed  = "the type name is text in the log as in the snapshot; Debezium's decoder does not know it"
+	quotedDefault = "a text default is not cut at its first quote"
+	functionCall  = "current_user is a function, whose default is the zero of the type"
+	noNaNDefault  = "Avro has no NaN default, and only Java's library reads one"
+	endOfDay      = "the default 24:00:00 is not 23:59:59.999999"
+	elementDigits = "elements of time arrays have all their digits, and 24:00:00 is not 0"
+	gregorian     = "dates are proleptic Gregorian, with astronomical years, everywhere"
+	infiniteDate  = "an infinite date or timestamp has one form, that of a streamed column"
+	saturates     = "timestamps after 294247-01-10 saturate; Debezium's turn negative"
 )
 
 // optionalText is the field of a column whose type has no mapping.
@@ -46,9 +46,11 @@ func optionalBits(length int) string {
 	return fmt.Sprintf(`["null",{"type":"bytes","connect.version":1,"connect.parameters":{"length":"%d"},"connect.name":"io.debezium.data.Bits"}]`, length)
 }
 
-// decidedSchemas are the places at which our record schemas are meant to differ from
+// A schemaDecision is a place at which our record schemas are meant to differ from
 // Debezium's: the text there, and ours.
-var decidedSchemas = []struct{ topic, debezium, ours, why string }{
+type schemaDecision struct{ topic, debezium, ours, why string }
+
+var decidedSchemas = []schemaDecision{
 	{"dflt", `"it"`, `"it's"`, quotedDefault},
 	{"dflt", `"CURRENT_USER"`, `""`, functionCall},
 	{"dflt", `[{"type":"double","connect.default":"NaN"},"null"],"default":"NaN"`, `["null","double"],"default":null`, noNaNDefault},
@@ -82,10 +84,10 @@ func endOfRow(table string) string {
 
 // decideSchemas puts the decided places into Debezium's record schemas. Versions of one
 // subject that then are the same count as one.
-func decideSchemas(t *testing.T, golden map[string]*goldenTopic) {
+func decideSchemas(t *testing.T, golden map[string]*goldenTopic, schema string, decided []schemaDecision) {
 	t.Helper()
-	for _, d := range decidedSchemas {
-		topic := golden[goldenPrefix+".own."+d.topic]
+	for _, d := range decided {
+		topic := golden[goldenPrefix+"."+schema+"."+d.topic]
 		if topic == nil {
 			t.Fatalf("a difference in the schema of %s was decided (%s), and Debezium wrote no such topic", d.topic, d.why)
 		}

@@ -46,7 +46,9 @@ func readGolden(t *testing.T, file, prefix string) map[string]*goldenTopic {
 	for lines.Scan() {
 		// An "@" of another kind stands in the bytes of a default.
 		line := bytes.ReplaceAll(lines.Bytes(), []byte(`"@"`), []byte(`"`+prefix+`"`))
-		line = bytes.ReplaceAll(line, []byte("@.own."), []byte(prefix+".own."))
+		for _, schema := range []string{".own.", ".corpus_own."} {
+			line = bytes.ReplaceAll(line, []byte("@"+schema), []byte(prefix+schema))
+		}
 		if err := addGolden(all, line); err != nil {
 			t.Fatalf("%s: %v in %s", file, err, lines.Text())
 		}
@@ -391,7 +393,10 @@ func judge(diffs []difference, decided []decision) (problems []string) {
 	return problems
 }
 
-const goldenPostgres = "testdata/golden/postgres/expected.jsonl.gz"
+const (
+	goldenPostgres = "testdata/golden/postgres/expected.jsonl.gz"
+	goldenMySQL    = "testdata/golden/mysql/expected.jsonl.gz"
+)
 
 func TestGolden_ComparisonSeesEveryDamage(t *testing.T) {
 	read := func() map[string]*goldenTopic { return readGolden(t, goldenPostgres, goldenPrefix) }

@@ -67,7 +67,7 @@ topics: {prefix: outside, partitions: 3, replication: 1}
 registry: {url: %q}
 kafka: {brokers: [%q]}
 `, url, registry.URL, kafka.Bootstrap[0]))
-	p.start()
+	p.start("run")
 	reader := newTopics(t, kafka.Bootstrap, registry.URL)
 	waitFor(t, p, 4*time.Minute, "3 rows of the snapshot", func() (bool, error) {
 		n := 0

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/headwaterdb/headwater/integration/programtest"
 	"github.com/headwaterdb/headwater/integration/servers"
 )
 
@@ -130,21 +132,46 @@ func TestCompose_FollowsTheSpecification(t *testing.T) {
 	}
 }
 
-// TestCompose_PipelineFitsItsServers reads the embedded configuration with our own loader,
-// and holds it against the services around it.
-func TestCompose_PipelineFitsItsServers(t *testing.T) {
+// TestCompose_PipelinesFitTheirServers reads the embedded configurations with our own
+// loader, and holds them against the services around them.
+func TestCompose_PipelinesFitTheirServers(t *testing.T) {
 	t.Parallel()
 	c := compose(t)
-	us := c.Services["headwater"]
+	source := c.pipeline(t, "headwater")
+	pg := c.Services[hostOf(t, source)]
+	if u, err := url.Parse(source); err != nil || u.Path != "/"+pg.Environment["POSTGRES_DB"] {
+		t.Errorf("it reads the database of %s, the server has %s", source, pg.Environment["POSTGRES_DB"])
+	}
+	if c.Services["headwater"].Environment["SHOP_PASSWORD"] != pg.Environment["POSTGRES_PASSWORD"] {
+		t.Error("its password is not the server's")
+	}
+	if !slices.Contains(pg.Command, "wal_level=logical") {
+		t.Errorf("the server does not log enough: %q", pg.Command)
+	}
+	my := c.Services[hostOf(t, c.pipeline(t, "headwater-mysql"))]
+	if c.Services["headwater-mysql"].Environment["SHOP_PASSWORD"] != my.Environment["MYSQL_ROOT_PASSWORD"] {
+		t.Error("its password is not the server's")
+	}
+	for _, want := range []string{"--binlog-row-metadata=FULL", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"} {
+		if !slices.Contains(my.Command, want) {
+			t.Errorf("the server does not log enough: %q", my.Command)
+		}
+	}
+}
+
+// pipeline looks at a service that runs headwater, and returns the address of its database.
+func (c *composeFile) pipeline(t *testing.T, service string) (source string) {
+	t.Helper()
+	us := c.Services[service]
 	if len(us.Configs) != 1 {
-		t.Fatalf("headwater has %d configs, want 1", len(us.Configs))
+		t.Fatalf("%s has %d configs, want 1", service, len(us.Configs))
 	}
 	text := c.Configs[us.Configs[0].Source].Content
 	file := filepath.Join(t.TempDir(), "headwater.yml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	bin, err := program()
+	bin, err := programtest.Build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,13 +181,11 @@ func TestCompose_PipelineFitsItsServers(t *testing.T) {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("the configuration is refused: %v\n%s", err, out)
+		t.Errorf("%s: the configuration is refused: %v\n%s", service, err, out)
 	}
 
 	var cfg struct {
-		Source struct {
-			Postgres struct{ URL string }
-		}
+		Source   map[string]struct{ URL string }
 		Registry struct{ URL string }
 		Kafka    struct{ Brokers []string }
 		HTTP     struct{ Listen string }
@@ -168,7 +193,10 @@ func TestCompose_PipelineFitsItsServers(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(text), &cfg); err != nil {
 		t.Fatal(err)
 	}
-	hosts := []string{hostOf(t, cfg.Source.Postgres.URL), hostOf(t, cfg.Registry.URL)}
+	for _, db := range cfg.Source {
+		source = db.URL
+	}
+	hosts := []string{hostOf(t, source), hostOf(t, cfg.Registry.URL)}
 	for _, b := range cfg.Kafka.Brokers {
 		host, port, err := net.SplitHostPort(b)
 		if err != nil {
@@ -180,28 +208,19 @@ func TestCompose_PipelineFitsItsServers(t *testing.T) {
 		}
 	}
 	if want := slices.Sorted(maps.Keys(us.DependsOn)); !slices.Equal(slices.Sorted(slices.Values(hosts)), want) {
-		t.Errorf("it talks to %q and waits for %q", hosts, want)
-	}
-	pg := c.Services[hostOf(t, cfg.Source.Postgres.URL)]
-	if u, err := url.Parse(cfg.Source.Postgres.URL); err != nil || u.Path != "/"+pg.Environment["POSTGRES_DB"] {
-		t.Errorf("it reads the database of %s, the server has %s", cfg.Source.Postgres.URL, pg.Environment["POSTGRES_DB"])
-	}
-	if us.Environment["SHOP_PASSWORD"] != pg.Environment["POSTGRES_PASSWORD"] {
-		t.Error("its password is not the server's")
-	}
-	if !slices.Contains(pg.Command, "wal_level=logical") {
-		t.Errorf("the server does not log enough: %q", pg.Command)
+		t.Errorf("%s talks to %q and waits for %q", service, hosts, want)
 	}
 	_, port, err := net.SplitHostPort(cfg.HTTP.Listen)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(us.Ports) != 1 || strconv.Itoa(us.Ports[0].Target) != port {
-		t.Errorf("it listens on %s, published is %v", port, us.Ports)
+		t.Errorf("%s listens on %s, published is %v", service, port, us.Ports)
 	}
 	if d := dockerfile(t); !slices.Contains(d.list("CMD"), us.Configs[0].Target) {
 		t.Errorf("the configuration is at %s, the image runs with %q", us.Configs[0].Target, d.list("CMD"))
 	}
+	return source
 }
 
 func hostOf(t *testing.T, address string) string {
@@ -213,32 +232,83 @@ func hostOf(t *testing.T, address string) string {
 	return u.Hostname()
 }
 
-// TestCompose_ShopWrites runs the SQL of the service "shop" against a real server.
-func TestCompose_ShopWrites(t *testing.T) {
-	t.Parallel()
-	c := compose(t)
-	command := c.Services["shop"].Command
+// script is what the service runs, which bash must be able to read.
+func (c *composeFile) script(t *testing.T, service string) string {
+	t.Helper()
+	command := c.Services[service].Command
 	if len(command) != 1 {
 		t.Fatalf("want one script, got %q", command)
 	}
-	script := command[0]
-	if out, err := exec.CommandContext(t.Context(), "bash", "-n", "-c", script).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "bash", "-n", "-c", command[0]).CombinedOutput(); err != nil {
 		t.Fatalf("bash cannot read the script: %v\n%s", err, out)
 	}
-	m := regexp.MustCompile(`(?s)psql -q -c "(.*?)".*<<'SQL'\n(.*?)\nSQL\n`).FindStringSubmatch(script)
-	if m == nil {
-		t.Fatalf("no SQL was found in\n%s", script)
+	return command[0]
+}
+
+// TestCompose_ShopsWrite runs the SQL of the shops against real servers.
+func TestCompose_ShopsWrite(t *testing.T) {
+	t.Parallel()
+	c := compose(t)
+	check := func(t *testing.T, inserted, held, shipped int64, err error) {
+		t.Helper()
+		if err != nil || inserted != 1200 || held >= 1100 || shipped < 100 {
+			t.Errorf("after 400 rounds: %d inserted, %d held, %d shipped, %v", inserted, held, shipped, err)
+		}
 	}
-	conn := connect(t, servers.Shared(t).Postgres("18").Database(t))
-	mustExec(t, conn, m[1])
-	for range 400 { // until deletes begin
-		mustExec(t, conn, m[2])
-	}
-	var inserted, held, shipped int
-	err := conn.QueryRow(t.Context(), "SELECT max(id), count(*), count(*) FILTER (WHERE status = 'shipped') FROM orders").Scan(&inserted, &held, &shipped)
-	if err != nil || inserted != 1200 || held >= 1100 || shipped < 100 {
-		t.Errorf("after 400 rounds: %d inserted, %d held, %d shipped, %v", inserted, held, shipped, err)
-	}
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		script := c.script(t, "shop")
+		m := regexp.MustCompile(`(?s)psql -q -c "(.*?)".*<<'SQL'\n(.*?)\nSQL\n`).FindStringSubmatch(script)
+		if m == nil {
+			t.Fatalf("no SQL was found in\n%s", script)
+		}
+		conn := connect(t, servers.Shared(t).Postgres("18").Database(t))
+		mustExec(t, conn, m[1])
+		for range 400 { // until deletes begin
+			mustExec(t, conn, m[2])
+		}
+		var inserted, held, shipped int64
+		err := conn.QueryRow(t.Context(), "SELECT max(id), count(*), count(*) FILTER (WHERE status = 'shipped') FROM orders").Scan(&inserted, &held, &shipped)
+		check(t, inserted, held, shipped, err)
+	})
+	t.Run("MySQL", func(t *testing.T) {
+		t.Parallel()
+		script := c.script(t, "shop-mysql")
+		m := regexp.MustCompile(`(?s)<<'SQL'\n(.*?)\nSQL\n`).FindAllStringSubmatch(script, -1)
+		if len(m) != 2 {
+			t.Fatalf("no SQL was found in\n%s", script)
+		}
+		db := servers.Shared(t).MySQL("")
+		conn, err := db.Connect(t.Context(), db.Database(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Quit()
+		run := func(block string) {
+			for statement := range strings.SplitSeq(strings.TrimSpace(block), ";") {
+				if statement == "" {
+					continue
+				}
+				if _, err := conn.Execute(statement); err != nil {
+					t.Fatalf("%s: %v", statement, err)
+				}
+			}
+		}
+		run(m[0][1])
+		for range 400 {
+			run(m[1][1])
+		}
+		r, err := conn.Execute("SELECT max(id), count(*), sum(status = 'shipped') FROM orders")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n [3]int64
+		for i := range n {
+			v, errN := r.GetInt(0, i)
+			n[i], err = v, errors.Join(err, errN)
+		}
+		check(t, n[0], n[1], n[2], err)
+	})
 }
 
 // An instruction is one of a Dockerfile, with its continuation lines.

@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,31 +19,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/headwaterdb/headwater/integration/programtest"
 	"github.com/headwaterdb/headwater/integration/servers"
 )
 
-// program builds headwater once for all tests.
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "headwater-test-")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "headwater")
-	out, err := exec.Command("go", "build", "-o", bin, "../cmd/headwater").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return bin, nil
-})
-
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if bin, err := program(); err == nil {
-		os.RemoveAll(filepath.Dir(bin))
-	}
-	if err := servers.StopShared(); err != nil {
+	if err := errors.Join(programtest.Remove(), servers.StopShared()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
@@ -51,17 +35,19 @@ func TestMain(m *testing.M) {
 
 // pipeline runs the built program with one configuration file.
 type pipeline struct {
-	t      *testing.T
+	t      testing.TB
 	bin    string
 	config string
 	mu     sync.Mutex
 	out    bytes.Buffer // of all runs
 	cmd    *exec.Cmd
+	ended  chan struct{} // closed when the program has ended
+	err    error         // how it ended; read it after ended
 }
 
-func newPipeline(t *testing.T, config string) *pipeline {
+func newPipeline(t testing.TB, config string) *pipeline {
 	t.Helper()
-	bin, err := program()
+	bin, err := programtest.Build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,121 +85,199 @@ func (p *pipeline) tail(lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-func (p *pipeline) start() {
+// start starts one of the program's commands, such as run.
+func (p *pipeline) start(command string) {
 	p.t.Helper()
-	p.cmd = exec.Command(p.bin, "run", "--config", p.config)
-	p.cmd.Stdout, p.cmd.Stderr = p, p
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	cmd, err := programtest.Command(command, "--config", p.config)
+	if err != nil {
 		p.t.Fatal(err)
 	}
+	cmd.Stdout, cmd.Stderr = p, p
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	p.cmd, p.ended = cmd, ended
+	go func() {
+		p.err = cmd.Wait()
+		close(ended)
+	}()
+}
+
+// end sends a signal, waits until the program has ended, and returns how it did.
+func (p *pipeline) end(sig syscall.Signal) error {
+	_ = p.cmd.Process.Signal(sig) // fails only when the program has ended already
+	<-p.ended
+	p.cmd = nil
+	return p.err
 }
 
 // kill ends the program by SIGKILL and reports whether it had still been running.
 func (p *pipeline) kill() bool {
-	p.t.Helper()
-	_ = p.cmd.Process.Kill()
-	err := p.cmd.Wait()
-	p.cmd = nil
 	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+	return errors.As(p.end(syscall.SIGKILL), &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 }
 
 // stop ends the program by SIGTERM and wants exit code 0.
 func (p *pipeline) stop() {
 	p.t.Helper()
-	_ = p.cmd.Process.Signal(syscall.SIGTERM)
-	err := p.cmd.Wait()
-	p.cmd = nil
-	if err != nil {
+	if err := p.end(syscall.SIGTERM); err != nil {
 		p.t.Errorf("after SIGTERM: %v\n%s", err, p.tail(20))
 	}
 }
 
+// stuck fails the test with what the program printed last, its checkpoint and what each
+// of its goroutines is doing.
+func (p *pipeline) stuck(format string, args ...any) {
+	p.t.Helper()
+	printed := p.tail(40)
+	cp, err := p.checkpoint()
+	if err != nil {
+		cp += err.Error()
+	}
+	before := len(p.output())
+	end := p.end(syscall.SIGQUIT) // the runtime prints every goroutine
+	p.t.Fatalf("%s\nheadwater printed:\n%s\ncheckpoint:\n%s\n%v:\n%s", fmt.Sprintf(format, args...), printed, cp, end, p.output()[before:])
+}
+
+// checkpoint is what headwater prints of the last committed checkpoint.
+func (p *pipeline) checkpoint() (string, error) {
+	out, err := exec.Command(p.bin, "checkpoint", "show", "--config", p.config).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("checkpoint show: %w\n%s", err, out)
+	}
+	return string(out), nil
+}
+
+var positionNote = regexp.MustCompile(`(?ms)^position +(\{.*?^ {11}\})$`)
+
+// position reads the checkpoint's position into v. Without one it leaves v as it is.
+func (p *pipeline) position(v any) error {
+	text, err := p.checkpoint()
+	if err != nil {
+		return err
+	}
+	m := positionNote.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	return json.Unmarshal([]byte(m[1]), v)
+}
+
 func TestProgram_LosesAndDoublesNothingUnderSIGKILL(t *testing.T) {
-	const kills, writers, orders = 32, 4, 30_000
+	for _, c := range []struct {
+		name    string
+		subject func(*testing.T) subject
+		orders  int
+		pause   time.Duration // at most, between two kills
+	}{
+		{"PostgreSQL-15", func(t *testing.T) subject {
+			return &workPostgres{db: servers.Own(t).PostgresWith(servers.PostgresConfig{Version: "15", Durable: true})}
+		}, 30_000, 2 * time.Second},
+		{"MySQL-9", func(t *testing.T) subject {
+			return &workMySQL{db: servers.Own(t).MySQLWith(servers.MySQLConfig{Version: "9", Durable: true})}
+		}, 20_000, 1500 * time.Millisecond},
+		{"MySQL-8.0", func(t *testing.T) subject {
+			return &workMySQL{db: servers.Own(t).MySQLWith(servers.MySQLConfig{Version: "8.0", Durable: true})}
+		}, 10_000, time.Second},
+		{"MariaDB-11", func(t *testing.T) subject {
+			return &workMySQL{db: servers.Own(t).MariaDBWith(servers.MySQLConfig{Version: "11", Durable: true})}
+		}, 10_000, time.Second},
+		{"MariaDB-10.11", func(t *testing.T) subject {
+			return &workMySQL{db: servers.Own(t).MariaDBWith(servers.MySQLConfig{Version: "10.11", Durable: true})}
+		}, 10_000, time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			killProgram(t, c.subject(t), "kills-"+strings.ToLower(strings.ReplaceAll(c.name, ".", "-")), c.orders, c.pause)
+		})
+	}
+}
+
+// killProgram runs the workload while the program is killed again and again, and the
+// database now and then, and compares what the topics hold in the end with the log and the
+// tables.
+func killProgram(t *testing.T, db subject, name string, orders int, pause time.Duration) {
+	const kills, writers = 32, 4
 	ctx := t.Context()
-	db := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: "15"})
 	kafka := servers.Shared(t).Kafka()
 	registry := servers.Shared(t).Registry()
-
-	url := db.URL("postgres")
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
+	w := &workload{subject: db, orders: orders}
+	if err := w.create(ctx); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, tables); err != nil {
-		t.Fatal(err)
-	}
-	if err := preload(ctx, conn, orders); err != nil {
+	if err := w.preload(ctx); err != nil {
 		t.Fatal(err)
 	}
 
+	source, include := w.config()
 	p := newPipeline(t, fmt.Sprintf(`
-name: kills
+name: %[1]s
 source:
-  postgres: {url: %q}
-tables: {include: ["public.*"]}
+  %[2]s
+tables: {include: [%[3]q]}
 snapshot: {mode: initial, chunk_bytes: 262144}
-topics: {prefix: kills, partitions: 3, replication: 1}
-registry: {url: %q}
-kafka: {brokers: [%q]}
-`, url, registry.URL, kafka.Bootstrap[0]))
-	p.start()
-	waitForSlot(t, conn, p)
-	if _, err := conn.Exec(ctx, "SELECT pg_create_logical_replication_slot('history', 'test_decoding')"); err != nil {
-		t.Fatal(err)
-	}
+topics: {prefix: %[1]s, partitions: 3, replication: 1}
+registry: {url: %[4]q}
+kafka: {brokers: [%[5]q]}
+`, name, source, include, registry.URL, kafka.Bootstrap[0]))
+	p.start("run")
+	w.began(t, p)
 
 	workCtx, stopWork := context.WithCancel(ctx)
-	defer stopWork()
-	transactions := 0
 	worked := make(chan error, 1)
-	go func() {
-		var err error
-		transactions, err = work(workCtx, url, writers, orders)
-		worked <- err
-	}()
+	go func() { worked <- w.work(workCtx, writers) }()
+	defer stopWork()
 	rnd := rand.New(rand.NewPCG(1, 2))
-	hit := 0
-	for n := 0; hit < kills; n++ {
-		time.Sleep(time.Duration(100+rnd.IntN(1900)) * time.Millisecond)
-		if n == kills/2 {
+	crashes := 0
+	for n := range kills {
+		time.Sleep(100*time.Millisecond + time.Duration(rnd.Int64N(int64(pause-100*time.Millisecond))))
+		if err := w.vary(ctx, n); err != nil {
+			t.Fatal(err)
+		}
+		if n%10 == 7 {
+			crashes++
+			if err := w.crash(ctx); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(pause)
+		}
+		switch n {
+		case kills / 2:
 			for _, ddl := range []string{"ALTER TABLE orders ADD COLUMN extra int DEFAULT 7", "ALTER TABLE pairs DROP COLUMN amount"} {
-				var pg *pgconn.PgError
-				_, err := conn.Exec(ctx, ddl)
-				for errors.As(err, &pg) && pg.Code == "40P01" { // a deadlock with the workload
-					_, err = conn.Exec(ctx, ddl)
-				}
-				if err != nil {
-					t.Fatal(err)
+				if err := w.alone(ctx, ddl); err != nil {
+					t.Fatalf("%s: %v", ddl, err)
 				}
 			}
+		case kills * 3 / 4: // however slow the machine is, the rest follows the log alone
+			waitForTables(t, p)
 		}
 		if !p.kill() {
 			t.Fatalf("the program ended by itself:\n%s", p.tail(30))
 		}
-		hit++
-		p.start()
+		p.start("run")
 	}
-	time.Sleep(3 * time.Second) // a part of the load without a kill
+	time.Sleep(pause) // a part of the load without a kill
 	stopWork()
 	if err := <-worked; err != nil {
 		t.Fatalf("workload: %v", err)
 	}
-	waitForCatchUp(t, conn, p)
+	end := w.next()
+	if err := w.alone(ctx, fmt.Sprintf("INSERT INTO keyless (ver, item) VALUES (%d, 'end')", end)); err != nil {
+		t.Fatal(err)
+	}
+	w.caughtUp(t, p)
 	p.stop()
 
-	history, err := readHistory(ctx, conn, "history")
+	history, err := w.history(ctx, end)
 	if err != nil {
 		t.Fatal(err)
 	}
-	held, err := readTables(ctx, conn)
+	held, err := w.tables(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	records, err := newTopics(t, kafka.Bootstrap, registry.URL).read(ctx, "kills")
+	records, err := newTopics(t, kafka.Bootstrap, registry.URL).read(ctx, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,39 +293,37 @@ kafka: {brokers: [%q]}
 	for _, m := range held {
 		rows += len(m)
 	}
-	t.Logf("%d kills, %d transactions, %d changes in the log, %d rows in the tables, %d records in the topics", hit, transactions, len(history), rows, len(records))
+	t.Logf("%d kills, %d crashes of the server, %d transactions, %d changes in the log, %d rows in the tables, %d records in the topics",
+		kills, crashes, w.transactions.Load(), len(history), rows, len(records))
 	if len(history) < 1000 || len(records) < len(history) {
 		t.Errorf("too little happened to prove anything")
 	}
 }
 
-var attemptNote = regexp.MustCompile(`(?m)^note +s/"public"\."(\w+)" .*"attempt":(\d+)`)
+var tableNote = regexp.MustCompile(`(?m)^note +s/"\w+"\."(\w+)" .*"state":"(\w+)","attempt":(\d+)`)
 
 // attempts returns how often each table was read from its beginning, as the checkpoint
-// says.
+// says; those that are not read yet are left out.
 func attempts(t *testing.T, p *pipeline) map[string]int {
 	t.Helper()
-	out, err := exec.Command(p.bin, "checkpoint", "show", "--config", p.config).CombinedOutput()
+	text, err := p.checkpoint()
 	if err != nil {
-		t.Fatalf("checkpoint show: %v\n%s", err, out)
+		t.Fatal(err)
 	}
 	found := map[string]int{}
-	for _, m := range attemptNote.FindAllStringSubmatch(string(out), -1) {
-		found[m[1]], _ = strconv.Atoi(m[2])
-	}
-	if len(found) != len(keyNames) {
-		t.Fatalf("the checkpoint has notes of %d tables, want %d:\n%s", len(found), len(keyNames), out)
+	for _, m := range tableNote.FindAllStringSubmatch(text, -1) {
+		if m[2] == "done" {
+			found[m[1]], _ = strconv.Atoi(m[3])
+		}
 	}
 	return found
 }
 
-// waitForSlot waits until the program has made its replication slot and reads from it.
-func waitForSlot(t *testing.T, conn *pgx.Conn, p *pipeline) {
+// waitForTables waits until the program has read every table.
+func waitForTables(t *testing.T, p *pipeline) {
 	t.Helper()
-	waitFor(t, p, 4*time.Minute, "a replication slot", func() (bool, error) {
-		var n int
-		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_replication_slots WHERE plugin = 'pgoutput' AND active").Scan(&n)
-		return n > 0, err
+	waitFor(t, p, 10*time.Minute, "the tables to be read", func() (bool, error) {
+		return len(attempts(t, p)) == len(keyNames), nil
 	})
 }
 
@@ -278,9 +340,10 @@ func waitForCatchUp(t *testing.T, conn *pgx.Conn, p *pipeline) {
 	})
 }
 
+// waitFor waits until done says so. The limit is there to find a program that hangs.
 func waitFor(t *testing.T, p *pipeline, limit time.Duration, what string, done func() (bool, error)) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); ; {
 		ok, err := done()
 		if err != nil {
 			t.Fatalf("wait for %s: %v", what, err)
@@ -289,7 +352,12 @@ func waitFor(t *testing.T, p *pipeline, limit time.Duration, what string, done f
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s\n%s", limit, what, p.tail(40))
+			p.stuck("waited %v for %s", limit, what)
+		}
+		select {
+		case <-p.ended:
+			t.Fatalf("wait for %s: the program ended by itself: %v\n%s", what, p.err, p.tail(40))
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }

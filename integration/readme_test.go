@@ -11,10 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/headwaterdb/headwater/integration/programtest"
 	"github.com/headwaterdb/headwater/integration/servers"
 )
 
@@ -87,7 +91,7 @@ func (d document) commands() (out []string) {
 // headwater runs the program and wants that exit code.
 func headwater(t *testing.T, code int, args ...string) string {
 	t.Helper()
-	bin, err := program()
+	bin, err := programtest.Build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,13 +109,24 @@ func headwater(t *testing.T, code int, args ...string) string {
 	return string(out)
 }
 
+// configurations are those of the document: the whole one, which is of PostgreSQL, and that
+// with the sections source and tables of MySQL in place of its own.
+func (d document) configurations(t *testing.T) (postgres, mysql string) {
+	t.Helper()
+	blocks := d.blocks("yaml")
+	if len(blocks) != 2 {
+		t.Fatalf("want a configuration, and its source and tables for MySQL, got %q", blocks)
+	}
+	sections := regexp.MustCompile(`(?s)source:\n.*\ntables: [^\n]*\n`)
+	if !sections.MatchString(blocks[0]) || sections.ReplaceAllLiteralString(blocks[1], "") != "" {
+		t.Fatalf("want one source and tables in each of %q", blocks)
+	}
+	return blocks[0], sections.ReplaceAllLiteralString(blocks[0], blocks[1])
+}
+
 func TestReadme_ConfigurationIsAccepted(t *testing.T) {
 	t.Parallel()
 	const secret = "${file:/etc/headwater/shop.password}"
-	blocks := readDocument(t, "README.md").blocks("yaml")
-	if len(blocks) != 1 || strings.Count(blocks[0], secret) != 1 {
-		t.Fatalf("want one configuration with the password %s, got %q", secret, blocks)
-	}
 	dir := t.TempDir()
 	password := filepath.Join(dir, "password")
 	if err := os.WriteFile(password, []byte("secret\n"), 0o600); err != nil {
@@ -123,10 +138,28 @@ func TestReadme_ConfigurationIsAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(strings.Replace(blocks[0], secret, "${file:"+password+"}", 1))
-	headwater(t, 0, "check", "--config", file, "--offline")
-	write(blocks[0] + "tabels: {}\n") // a check that accepts everything proves nothing
-	headwater(t, 2, "check", "--config", file, "--offline")
+	postgres, mysql := readDocument(t, "README.md").configurations(t)
+	for _, text := range []string{postgres, mysql} {
+		if strings.Count(text, secret) != 1 {
+			t.Fatalf("want the password %s in\n%s", secret, text)
+		}
+		text = strings.Replace(text, secret, "${file:"+password+"}", 1)
+		write(text)
+		headwater(t, 0, "check", "--config", file, "--offline")
+		write(text + "tabels: {}\n") // a check that accepts everything proves nothing
+		headwater(t, 2, "check", "--config", file, "--offline")
+	}
+}
+
+// A setup is what the steps of "Set up a pipeline" find and make in one kind of database.
+type setup struct {
+	execute func(statement string) // as the administrator, in the database shop
+	config  string                 // the document's
+	url     [2]string              // its url, and that of the server in its place
+	topic   string                 // of the table orders
+	metrics string                 // the beginning of names that only the other databases have
+	// What the document has to set up and to remove, and what removes it when it does not say.
+	prepare, remove string
 }
 
 // TestReadme_SetupWorks follows the steps of "Set up a pipeline" as the user that they make,
@@ -135,30 +168,97 @@ func TestReadme_SetupWorks(t *testing.T) {
 	t.Parallel()
 	readme := readDocument(t, "README.md")
 	sql := readme.blocks("sql")
-	if len(sql) != 1 {
-		t.Fatalf("want one block of SQL, got %q", sql)
+	if len(sql) != 3 {
+		t.Fatalf("want SQL that sets up each kind of database, and removes a pipeline of PostgreSQL, got %q", sql)
 	}
-	pg := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: "15"})
-	kafka, registry := servers.Shared(t).Kafka(), servers.Shared(t).Registry()
-	conn := connect(t, pg.URL("postgres"))
-	mustExec(t, conn, "CREATE DATABASE shop")
-	conn = connect(t, pg.URL("shop"))
-	mustExec(t, conn, "CREATE TABLE orders (id int PRIMARY KEY, item text); INSERT INTO orders VALUES (1, 'tea'), (2, 'cup'); CREATE TABLE audit_log (id int PRIMARY KEY)")
-	for statement := range strings.SplitSeq(sql[0], ";") { // ALTER SYSTEM stands alone
-		statement = regexp.MustCompile(`(?m)--.*$`).ReplaceAllString(statement, "")
-		if strings.TrimSpace(statement) != "" {
-			mustExec(t, conn, statement)
+	postgres, mysql := readme.configurations(t)
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		pg := servers.Own(t).PostgresWith(servers.PostgresConfig{Version: "15"})
+		mustExec(t, connect(t, pg.URL("postgres")), "CREATE DATABASE shop")
+		conn := connect(t, pg.URL("shop"))
+		readme.setUp(t, setup{
+			execute: func(statement string) { mustExec(t, conn, statement) },
+			config:  postgres,
+			url:     [2]string{"postgres://headwater@127.0.0.1:5432/shop?sslmode=verify-full", strings.Replace(pg.URL("shop"), "postgres@", "headwater@", 1)},
+			topic:   "shop.public.orders", metrics: "headwater_mysql_", prepare: sql[0], remove: sql[2],
+		})
+	})
+	for product, start := range map[string]func(servers.For, servers.MySQLConfig) *servers.MySQL{
+		"MySQL": servers.For.MySQLWith, "MariaDB": servers.For.MariaDBWith,
+	} {
+		t.Run(product, func(t *testing.T) {
+			t.Parallel()
+			ours := func(line string) bool { // whether it is said of the other one only
+				other := map[string]string{"MySQL": "MariaDB", "MariaDB": "MySQL"}[product]
+				return !strings.Contains(line, other+" only")
+			}
+			db := start(servers.Own(t), servers.MySQLConfig{Settings: readme.settings(t, product, ours)})
+			statements(t, db, "CREATE DATABASE shop")
+			prepare := ""
+			for line := range strings.Lines(sql[1]) {
+				if ours(line) {
+					prepare += line
+				}
+			}
+			readme.setUp(t, setup{
+				execute: func(statement string) { statements(t, db, "USE shop", statement) },
+				config:  mysql,
+				url:     [2]string{"mysql://headwater@127.0.0.1:3306/?tls=verify-full", "mysql://headwater@" + db.Addr()},
+				topic:   "shop.shop.orders", metrics: "headwater_postgres_", prepare: prepare, remove: "DROP USER headwater",
+			})
+		})
+	}
+}
+
+// settings are those of the document's my.cnf, in place of worse ones.
+func (d document) settings(t *testing.T, product string, ours func(line string) bool) map[string]string {
+	t.Helper()
+	blocks := d.blocks("ini")
+	if len(blocks) != 1 {
+		t.Fatalf("want one my.cnf, got %q", blocks)
+	}
+	worse := map[string]string{
+		"binlog_format": "MIXED", "binlog_row_image": "MINIMAL", "binlog_row_metadata": "MINIMAL", "binlog_expire_logs_seconds": "60",
+	}
+	if product == "MySQL" {
+		worse["gtid_mode"], worse["enforce_gtid_consistency"] = "OFF", "OFF"
+	} else {
+		worse["gtid_strict_mode"] = "OFF"
+	}
+	for line := range strings.Lines(blocks[0]) {
+		name, value, ok := strings.Cut(line, "=")
+		if value, _, _ = strings.Cut(value, "#"); ok && ours(line) {
+			worse[strings.TrimSpace(name)] = strings.TrimSpace(value)
 		}
 	}
+	return worse
+}
+
+// setUp follows the steps on a database of one kind.
+func (d document) setUp(t *testing.T, s setup) {
+	kafka, registry := servers.Own(t).KafkaWith(servers.KafkaConfig{Auth: true}), servers.Shared(t).Registry()
+	grant(t, kafka, d, "alice") // nobody has a right that the document does not name
+	execute := func(block string) {
+		for statement := range strings.SplitSeq(block, ";") { // ALTER SYSTEM stands alone
+			statement = regexp.MustCompile(`(?m)--.*$`).ReplaceAllString(statement, "")
+			if strings.TrimSpace(statement) != "" {
+				s.execute(statement)
+			}
+		}
+	}
+	execute("CREATE TABLE orders (id int PRIMARY KEY, item text); INSERT INTO orders VALUES (1, 'tea'), (2, 'cup'); CREATE TABLE audit_log (id int PRIMARY KEY)")
+	execute(s.prepare)
 
 	dir := t.TempDir()
 	file, password := filepath.Join(dir, "shop.yml"), filepath.Join(dir, "password")
-	text := readme.blocks("yaml")[0]
+	text := s.config
 	for _, replace := range [][2]string{
-		{"postgres://headwater@127.0.0.1:5432/shop?sslmode=verify-full", strings.Replace(pg.URL("shop"), "postgres@", "headwater@", 1)},
+		s.url,
 		{"/etc/headwater/shop.password", password},
 		{"http://127.0.0.1:8081", registry.URL},
-		{"127.0.0.1:9092", kafka.Bootstrap[0]},
+		{"{brokers: [\"127.0.0.1:9092\"]}", fmt.Sprintf("{brokers: [%q], sasl: {mechanism: PLAIN, username: alice, password: alice-secret}}", kafka.SASL[0])},
+		{"127.0.0.1:8080", "127.0.0.1:0"},
 		{"replication: 3", "replication: 1"}, // there is one broker
 	} {
 		if strings.Count(text, replace[0]) != 1 {
@@ -171,12 +271,105 @@ func TestReadme_SetupWorks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	headwater(t, 0, "check", "--config", file)
+	if out := headwater(t, 0, "check", "--config", file); !strings.Contains(out, "\ndatabase: ok\n") {
+		t.Errorf("check finds something in the database:\n%s", out)
+	}
+	topics := newTopics(t, kafka.Bootstrap, registry.URL)
+	held := func() (map[string]int, error) {
+		tables := map[string]int{}
+		err := topics.each(t.Context(), "shop", func(r *kgo.Record) error { tables[r.Topic]++; return nil })
+		return tables, err
+	}
+	holds := func(records int) {
+		t.Helper()
+		tables, err := held()
+		if want := map[string]int{s.topic: records}; err != nil || !maps.Equal(tables, want) {
+			t.Errorf("the topics hold %v (%v), want %v", tables, err, want)
+		}
+	}
 	headwater(t, 0, "snapshot", "--config", file)
-	tables := map[string]int{}
-	err := newTopics(t, kafka.Bootstrap, registry.URL).each(t.Context(), "shop", func(r *kgo.Record) error { tables[r.Topic]++; return nil })
-	if want := map[string]int{"shop.public.orders": 2}; err != nil || !maps.Equal(tables, want) {
-		t.Errorf("the topics hold %v (%v), want %v", tables, err, want)
+	holds(2)
+
+	p := newPipeline(t, text)
+	p.start("run")
+	execute("INSERT INTO orders VALUES (3, 'pot')")
+	waitFor(t, p, 4*time.Minute, "the third row", func() (bool, error) {
+		tables, err := held()
+		return tables[s.topic] >= 3, err
+	})
+	for _, name := range regexp.MustCompile(`headwater_(?:[a-z]+_)+[a-z]+`).FindAllString(d.text, -1) {
+		if strings.HasPrefix(name, s.metrics) {
+			continue
+		}
+		waitFor(t, p, 4*time.Minute, "the metric "+name, func() (bool, error) {
+			return listensAt.MatchString(p.output()) && strings.Contains(ask(t, p, "/metrics"), "\n"+name+"{"), nil
+		})
+	}
+	p.stop()
+	holds(3)
+
+	cl, err := kgo.NewClient(kgo.SeedBrokers(kafka.Bootstrap...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	admin := kadm.NewClient(cl)
+	remove := func(topics ...string) {
+		if _, err := admin.DeleteTopics(t.Context(), topics...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove("headwater.shop.checkpoint")
+	headwater(t, 4, "snapshot", "--config", file)
+	headwater(t, 0, "snapshot", "--config", file, "--new") // "Read everything again"
+	holds(6)
+	remove("headwater.shop.checkpoint", s.topic)
+	execute(s.remove)
+}
+
+// grant gives a user the rights that the lines of kafka-acls in the document name.
+func grant(t *testing.T, kafka *servers.Kafka, d document, user string) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(kafka.Bootstrap...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	granted := 0
+	for _, line := range d.commands() {
+		words := strings.Fields(line)
+		if words[0] != "kafka-acls" {
+			continue
+		}
+		b := kadm.NewACLs().Allow("User:" + user).AllowHosts("*").ResourcePatternType(kadm.ACLPatternLiteral)
+		var operations []kadm.ACLOperation
+		for i, w := range words {
+			switch w {
+			case "--topic":
+				b.Topics(words[i+1])
+			case "--transactional-id":
+				b.TransactionalIDs(words[i+1])
+			case "--resource-pattern-type":
+				b.ResourcePatternType(kadm.ACLPatternPrefixed)
+			case "--operation":
+				operation, err := kmsg.ParseACLOperation(words[i+1])
+				if err != nil {
+					t.Fatal(err)
+				}
+				operations = append(operations, operation)
+			}
+		}
+		results, err := kadm.NewClient(cl).CreateACLs(t.Context(), b.Operations(operations...))
+		for _, r := range results {
+			err = errors.Join(err, r.Err)
+			granted++
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+	}
+	if granted != 9 {
+		t.Fatalf("%d rights were granted, README.md names 9", granted)
 	}
 }
 

@@ -2,229 +2,266 @@ package integration
 
 import (
 	"context"
+	"crypto/md5"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"regexp"
-	"strconv"
 	"strings"
+	"sync/atomic"
+	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 )
 
-// tables are what the workload works on: the usual one with a large column, one with a
-// composite key of text, one whose log repeats the whole old row, and one without a key.
-// Each insert and update stamps ver from one sequence.
-const tables = `
-CREATE SEQUENCE ver CACHE 1;
-CREATE TABLE orders (
-  id bigint PRIMARY KEY, ver bigint NOT NULL, item text NOT NULL, amount numeric(12,2) NOT NULL,
-  at timestamptz NOT NULL DEFAULT now(), doc jsonb, big text);
-ALTER TABLE orders ALTER COLUMN big SET STORAGE EXTERNAL;
-CREATE TABLE pairs (a text, ver bigint NOT NULL, b int, item text, amount numeric(12,2), PRIMARY KEY (b, a));
-CREATE TABLE whole (id uuid PRIMARY KEY, ver bigint NOT NULL, item text, amount numeric(12,2));
-ALTER TABLE whole REPLICA IDENTITY FULL;
-CREATE TABLE keyless (ver bigint NOT NULL, item text);
-`
+// A subject is a database under the workload. The tables are the usual one with a large
+// column (orders), one with a composite key of text (pairs), one whose log repeats the
+// whole old row (whole), and one without a key (keyless). Each insert and update stamps
+// ver, from one counter of the workload.
+type subject interface {
+	// config is the section source of the configuration, and the tables to include.
+	config() (source, include string)
+	// create makes the tables, empty.
+	create(ctx context.Context) error
+	// open opens the n-th connection of the workload.
+	open(ctx context.Context, n int) (session, error)
+	// judge says what to make of a session's error.
+	judge(err error) fate
+	// upsert ends an INSERT: on a row with the same value in the column key it sets
+	// what is given, or does nothing if that is empty.
+	upsert(key, set string) string
+	// began waits until the program has fixed where it begins in the log, and lets the
+	// history begin there.
+	began(t *testing.T, p *pipeline)
+	// vary changes what a server may change at any time, before the n-th kill.
+	vary(ctx context.Context, n int) error
+	// crash kills the server and starts it again.
+	crash(ctx context.Context) error
+	// caughtUp waits until the program has published everything in the log of now.
+	caughtUp(t *testing.T, p *pipeline)
+	// history is the log as something else than headwater decodes it, up to the row that
+	// has the version end.
+	history(ctx context.Context, end int64) ([]change, error)
+	// held is what a table holds: version by key.
+	held(ctx context.Context, table string, key []string) (map[string]int64, error)
+}
+
+// A session is a connection of the workload.
+type session interface {
+	exec(ctx context.Context, sql string) error
+	close()
+}
+
+// fate is what an error means for a transaction of the workload.
+type fate int
+
+const (
+	fatal   fate = iota
+	refused      // another try may go well: duplicate key, deadlock, lock
+	gone         // the connection is lost, the outcome may be unknown
+)
+
+var keyNames = map[string][]string{"orders": {"id"}, "pairs": {"b", "a"}, "whole": {"id"}, "keyless": nil}
+
+// A workload is the load on one subject.
+type workload struct {
+	subject
+	orders       int          // rows of the table orders at first
+	version      atomic.Int64 // the last that was given
+	transactions atomic.Int64 // committed
+}
+
+// next is a version that no change has yet.
+func (w *workload) next() int64 { return w.version.Add(1) }
+
+// uuidOf is the n-th key of the table whole.
+func uuidOf(n int) string {
+	sum := md5.Sum(fmt.Append(nil, n))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:])
+}
 
 // preload fills the tables before headwater sees them.
-func preload(ctx context.Context, conn *pgx.Conn, orders int) error {
-	_, err := conn.Exec(ctx, fmt.Sprintf(`
-		INSERT INTO orders SELECT n, nextval('ver'), 'item ' || n, n * 0.25, now(), jsonb_build_object('n', n),
-			CASE WHEN n %% 50 = 0 THEN repeat(md5(n::text), 100) END FROM generate_series(1, %[1]d) n;
-		INSERT INTO pairs SELECT 'k' || n %% 7, nextval('ver'), n, 'pair ' || n, n FROM generate_series(1, %[1]d / 5) n;
-		INSERT INTO whole SELECT md5(n::text)::uuid, nextval('ver'), 'whole ' || n, n FROM generate_series(1, %[1]d / 10) n;
-		INSERT INTO keyless SELECT nextval('ver'), 'line ' || n FROM generate_series(1, 500) n;
-		ANALYZE;`, orders))
-	return err
+func (w *workload) preload(ctx context.Context) error {
+	s, err := w.open(ctx, 0)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	for _, fill := range []struct {
+		into string
+		rows int
+		row  func(n int) string
+	}{
+		{"orders (id, ver, item, amount, doc, big)", w.orders, func(n int) string {
+			big := "NULL"
+			if n%50 == 0 {
+				big = "'" + strings.Repeat(uuidOf(n), 100) + "'"
+			}
+			return fmt.Sprintf(`(%d, %d, 'item %[1]d', %[1]d, '{"n": %[1]d}', %[3]s)`, n, w.next(), big)
+		}},
+		{"pairs (a, ver, b, item, amount)", w.orders / 5, func(n int) string {
+			return fmt.Sprintf("('k%d', %d, %d, 'pair', %[3]d)", n%7, w.next(), n)
+		}},
+		{"whole (id, ver, item, amount)", w.orders / 10, func(n int) string {
+			return fmt.Sprintf("('%s', %d, 'whole', %d)", uuidOf(n), w.next(), n)
+		}},
+		{"keyless (ver, item)", 500, func(n int) string { return fmt.Sprintf("(%d, 'line %d')", w.next(), n) }},
+	} {
+		for from := 1; from <= fill.rows; from += 500 {
+			var rows []string
+			for n := from; n < from+500 && n <= fill.rows; n++ {
+				rows = append(rows, fill.row(n))
+			}
+			if err := s.exec(ctx, "INSERT INTO "+fill.into+" VALUES "+strings.Join(rows, ", ")); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // work runs random transactions from n connections until ctx ends: inserts, updates,
 // deletes, key changes, large columns that stay untouched, rollbacks, savepoints, and now
 // and then a transaction of several thousand rows.
-func work(ctx context.Context, url string, n, orders int) (transactions int, err error) {
-	g, gctx := errgroup.WithContext(ctx)
-	counts := make([]int, n)
+func (w *workload) work(ctx context.Context, n int) error {
+	g, ctx := errgroup.WithContext(ctx)
 	for i := range n {
 		g.Go(func() error {
-			conn, err := pgx.Connect(gctx, url)
-			if err != nil {
-				return err
-			}
-			defer conn.Close(context.WithoutCancel(gctx))
 			rnd := rand.New(rand.NewPCG(uint64(i), 42))
-			for gctx.Err() == nil {
-				err := transaction(gctx, conn, rnd, orders)
-				var pg *pgconn.PgError
-				switch {
-				case err == nil:
-					counts[i]++
-				case errors.As(err, &pg) && (pg.Code == "23505" || pg.Code == "40P01" || pg.Code == "55P03"): // unique, deadlock, lock
-				case gctx.Err() != nil:
-				default:
+			for ctx.Err() == nil {
+				if err := w.shift(ctx, i, rnd); err != nil && ctx.Err() == nil {
 					return err
 				}
-				time.Sleep(time.Duration(rnd.IntN(12)) * time.Millisecond)
 			}
 			return nil
 		})
 	}
-	err = g.Wait()
-	for _, c := range counts {
-		transactions += c
-	}
-	return transactions, err
+	return g.Wait()
 }
 
-func transaction(ctx context.Context, conn *pgx.Conn, rnd *rand.Rand, orders int) error {
-	// Not cut short by the end of the workload: a commit whose answer we miss is fine, a
-	// connection that is torn down is slow.
-	tx, err := conn.Begin(context.WithoutCancel(ctx))
+// shift works on one connection until it is lost, or ctx ends.
+func (w *workload) shift(ctx context.Context, i int, rnd *rand.Rand) error {
+	s, err := w.open(ctx, i)
+	if err != nil {
+		time.Sleep(20 * time.Millisecond)
+		if w.judge(err) == gone {
+			return nil // the server is down
+		}
+		return err
+	}
+	defer s.close()
+	for ctx.Err() == nil {
+		// Not cut short by the end of the workload: a commit whose answer we miss is fine,
+		// a connection that is torn down is slow.
+		err := w.transaction(context.WithoutCancel(ctx), s, rnd)
+		if err != nil {
+			switch w.judge(err) {
+			case refused:
+				err = s.exec(context.WithoutCancel(ctx), "ROLLBACK")
+			case gone:
+				return nil
+			}
+		}
+		if err != nil && w.judge(err) != gone {
+			return err
+		}
+		time.Sleep(time.Duration(rnd.IntN(12)) * time.Millisecond)
+	}
+	return nil
+}
+
+func (w *workload) transaction(ctx context.Context, s session, rnd *rand.Rand) error {
+	statements := []string{"BEGIN"}
+	for range 1 + rnd.IntN(6) {
+		statements = append(statements, w.step(rnd)...)
+	}
+	end := "COMMIT"
+	if rnd.IntN(12) == 0 {
+		end = "ROLLBACK"
+	}
+	for _, sql := range append(statements, end) {
+		if err := s.exec(ctx, sql); err != nil {
+			return fmt.Errorf("%s: %w", clip(sql), err)
+		}
+	}
+	w.transactions.Add(1)
+	return nil
+}
+
+// step is a random statement, rarely several.
+func (w *workload) step(rnd *rand.Rand) []string {
+	id := func() int { return 1 + rnd.IntN(w.orders*5/4) }
+	pair, whole := 1+rnd.IntN(w.orders/5), uuidOf(1+rnd.IntN(w.orders/10))
+	ver := w.next()
+	one := func(format string, args ...any) []string { return []string{fmt.Sprintf(format, args...)} }
+	switch rnd.IntN(20) {
+	case 0, 1, 2:
+		return one(`INSERT INTO orders (id, ver, item, amount, doc, big) VALUES (%d, %d, 'new', %d.5, '{"a": 1}', repeat('x', %d)) %s`,
+			id(), ver, rnd.IntN(1000), rnd.IntN(4000), w.upsert("id", fmt.Sprintf("ver = %d, item = 'again'", ver)))
+	case 3, 4, 5, 6:
+		return one("UPDATE orders SET ver = %d, amount = amount + 1 WHERE id = %d", ver, id())
+	case 7:
+		return one("UPDATE orders SET ver = %d, big = repeat('y', %d) WHERE id = %d", ver, rnd.IntN(9000), id())
+	case 8, 9:
+		return one("DELETE FROM orders WHERE id = %d", id())
+	case 10:
+		return one("UPDATE orders SET ver = %d, id = id + %d WHERE id = %d", ver, w.orders*2, id())
+	case 11, 12:
+		return one("UPDATE pairs SET ver = %d, item = 'p%d' WHERE b = %d", ver, rnd.IntN(1000), pair)
+	case 13:
+		return one("UPDATE pairs SET ver = %d, a = 'm%d' WHERE b = %d", ver, rnd.IntN(50), pair)
+	case 14:
+		return one("INSERT INTO pairs (a, ver, b, item) VALUES ('n%d', %d, %d, 'n') %s", rnd.IntN(9), ver, id(), w.upsert("b", ""))
+	case 15, 16:
+		return one("UPDATE whole SET ver = %d, amount = %d WHERE id = '%s'", ver, rnd.IntN(99), whole)
+	case 17:
+		return one("DELETE FROM whole WHERE id = '%s'", whole)
+	case 18:
+		return one("INSERT INTO keyless (ver, item) VALUES (%d, 'streamed')", ver)
+	}
+	switch rnd.IntN(12) {
+	case 0: // large: more than one Kafka transaction
+		lo := id()
+		return one("UPDATE orders SET ver = %d, amount = amount * 1.01 WHERE id BETWEEN %d AND %d AND amount < 1000000", ver, lo, lo+w.orders/6)
+	case 1:
+		return []string{"SAVEPOINT a", fmt.Sprintf("INSERT INTO keyless (ver, item) VALUES (%d, 'undone')", ver), "ROLLBACK TO SAVEPOINT a"}
+	}
+	return one("DELETE FROM pairs WHERE b = %d", pair)
+}
+
+// alone runs a statement outside of the workload's transactions, until it is not refused
+// because of one.
+func (w *workload) alone(ctx context.Context, sql string) error {
+	s, err := w.open(ctx, 0)
 	if err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
-	defer tx.Rollback(ctx)
-	id := func() int { return 1 + rnd.IntN(orders*5/4) }
-	steps := 1 + rnd.IntN(6)
-	for range steps {
-		var sql string
-		switch rnd.IntN(20) {
-		case 0, 1, 2:
-			sql = fmt.Sprintf("INSERT INTO orders (id, ver, item, amount, at, doc, big) VALUES (%d, nextval('ver'), 'new', %d.5, now(), '{\"a\": 1}', repeat('x', %d))", id(), rnd.IntN(1000), rnd.IntN(4000))
-			sql += " ON CONFLICT (id) DO UPDATE SET ver = nextval('ver'), item = 'again'"
-		case 3, 4, 5, 6:
-			sql = fmt.Sprintf("UPDATE orders SET ver = nextval('ver'), amount = amount + 1 WHERE id = %d", id())
-		case 7:
-			sql = fmt.Sprintf("UPDATE orders SET ver = nextval('ver'), big = repeat('y', %d) WHERE id = %d", rnd.IntN(9000), id())
-		case 8, 9:
-			sql = fmt.Sprintf("DELETE FROM orders WHERE id = %d", id())
-		case 10:
-			sql = fmt.Sprintf("UPDATE orders SET ver = nextval('ver'), id = id + %d WHERE id = %d", orders*2, id())
-		case 11, 12:
-			sql = fmt.Sprintf("UPDATE pairs SET ver = nextval('ver'), item = 'p%d' WHERE b = %d", rnd.IntN(1000), 1+rnd.IntN(orders/5))
-		case 13:
-			sql = fmt.Sprintf("UPDATE pairs SET ver = nextval('ver'), a = 'm%d' WHERE b = %d", rnd.IntN(50), 1+rnd.IntN(orders/5))
-		case 14:
-			sql = fmt.Sprintf("INSERT INTO pairs (a, ver, b, item) VALUES ('n%d', nextval('ver'), %d, 'n') ON CONFLICT DO NOTHING", rnd.IntN(9), id())
-		case 15, 16:
-			sql = fmt.Sprintf("UPDATE whole SET ver = nextval('ver'), amount = %d WHERE id = md5('%d')::uuid", rnd.IntN(99), 1+rnd.IntN(orders/10))
-		case 17:
-			sql = fmt.Sprintf("DELETE FROM whole WHERE id = md5('%d')::uuid", 1+rnd.IntN(orders/10))
-		case 18:
-			sql = "INSERT INTO keyless VALUES (nextval('ver'), 'streamed')"
-		case 19:
-			switch rnd.IntN(12) {
-			case 0: // large: more than one Kafka transaction
-				lo := id()
-				sql = fmt.Sprintf("UPDATE orders SET ver = nextval('ver'), amount = amount * 1.01 WHERE id BETWEEN %d AND %d AND amount < 1000000", lo, lo+orders/6)
-			case 1:
-				sql = "SAVEPOINT a; INSERT INTO keyless VALUES (nextval('ver'), 'undone'); ROLLBACK TO SAVEPOINT a"
-			default:
-				sql = fmt.Sprintf("DELETE FROM pairs WHERE b = %d", 1+rnd.IntN(orders/5))
-			}
-		}
-		if _, err := tx.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+	defer s.close()
+	for {
+		if err = s.exec(ctx, sql); err == nil || w.judge(err) != refused {
 			return err
 		}
 	}
-	if rnd.IntN(12) == 0 {
-		return tx.Rollback(ctx)
-	}
-	return tx.Commit(ctx)
 }
 
-var (
-	lineOf   = regexp.MustCompile(`^table public\.(\w+): (INSERT|UPDATE|DELETE): (.*)$`)
-	verOf    = regexp.MustCompile(`\bver\[bigint\]:(\d+)`)
-	keyOf    = map[string]*regexp.Regexp{}
-	keyNames = map[string][]string{"orders": {"id"}, "pairs": {"b", "a"}, "whole": {"id"}, "keyless": nil}
-)
-
-func init() {
-	for _, n := range []string{"id", "a", "b"} {
-		keyOf[n] = regexp.MustCompile(`(?:^| )` + n + `\[\w+\]:'?([\w-]+)`)
-	}
-}
-
-// readHistory takes what the server's own test_decoding plugin says of the log: another
-// decoder than the one that headwater reads.
-func readHistory(ctx context.Context, conn *pgx.Conn, slot string) (history []change, err error) {
-	rows, err := conn.Query(ctx, "SELECT data FROM pg_logical_slot_get_changes($1, NULL, NULL, 'skip-empty-xacts', '1')", slot)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var line string
-		if err := rows.Scan(&line); err != nil {
-			return nil, err
-		}
-		m := lineOf.FindStringSubmatch(line)
-		if m == nil {
-			continue // BEGIN, COMMIT
-		}
-		table, op, data := m[1], m[2], m[3]
-		key := func(s string) string {
-			var parts []string
-			for _, n := range keyNames[table] {
-				if k := keyOf[n].FindStringSubmatch(s); k != nil {
-					parts = append(parts, k[1])
-				}
-			}
-			return strings.Join(parts, "/")
-		}
-		var ver int64
-		old, after, both := strings.Cut(data, " new-tuple: ")
-		if !both {
-			old, after = "", data
-		}
-		if v := verOf.FindStringSubmatch(after); v != nil {
-			ver, _ = strconv.ParseInt(v[1], 10, 64)
-		}
-		switch op {
-		case "INSERT":
-			history = append(history, change{table, key(after), 'c', ver})
-		case "DELETE":
-			history = append(history, change{table, key(after), 'd', 0})
-		case "UPDATE":
-			if both && key(strings.TrimPrefix(old, "old-key: ")) != key(after) {
-				history = append(history, change{table, key(strings.TrimPrefix(old, "old-key: ")), 'd', 0}, change{table, key(after), 'c', ver})
-			} else {
-				history = append(history, change{table, key(after), 'u', ver})
-			}
-		}
-	}
-	return history, rows.Err()
-}
-
-// readTables takes what the tables hold.
-func readTables(ctx context.Context, conn *pgx.Conn) (state, error) {
+// tables is what all tables hold.
+func (w *workload) tables(ctx context.Context) (state, error) {
 	s := state{}
-	for table, names := range keyNames {
-		key := "ver::text"
-		if len(names) > 0 {
-			key = "concat_ws('/', " + strings.Join(names, ", ") + ")"
-		}
-		rows, err := conn.Query(ctx, fmt.Sprintf("SELECT %s, ver FROM %s", key, table))
-		if err != nil {
-			return nil, err
-		}
-		s[table] = map[string]int64{}
-		for rows.Next() {
-			var k string
-			var ver int64
-			if err := rows.Scan(&k, &ver); err != nil {
-				return nil, err
-			}
-			s[table][k] = ver
-		}
-		if err := rows.Err(); err != nil {
-			return nil, err
-		}
+	var errs []error
+	for table, key := range keyNames {
+		rows, err := w.held(ctx, table, key)
+		s[table], errs = rows, append(errs, err)
 	}
-	return s, nil
+	return s, errors.Join(errs...)
+}
+
+// rowChange is what the log says of one row: a changed key makes two changes of it.
+func rowChange(table string, op byte, oldKey, key string, ver int64) []change {
+	switch {
+	case op == 'd':
+		return []change{{table, key, 'd', 0}}
+	case op == 'u' && oldKey != key:
+		return []change{{table, oldKey, 'd', 0}, {table, key, 'c', ver}}
+	}
+	return []change{{table, key, op, ver}}
 }

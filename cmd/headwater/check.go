@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,7 +77,7 @@ func printFindings(out io.Writer, found map[string]error) error {
 			} else {
 				problems++
 			}
-			fmt.Fprintf(out, "%s: %s: %s\n", of, kind, text)
+			fmt.Fprintf(out, "%s: %s: %s\n", of, kind, strings.Join(strings.Fields(text), " "))
 			if remedy != "" {
 				fmt.Fprintf(out, "    remedy: %s\n", remedy)
 			}

@@ -5,41 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
 
-	"github.com/headwaterdb/headwater/integration/servers"
+	"github.com/headwaterdb/headwater/checkpoint"
+	"github.com/headwaterdb/headwater/checkpoint/topic"
+	"github.com/headwaterdb/headwater/snapshot"
 )
 
 func demoCommand() *cobra.Command {
 	d := &demo{}
+	var source string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "See rows travel, and the pipeline survive SIGKILL",
-		Long: `Show headwater at work, with everything private to this command: a PostgreSQL (one that is
+		Long: `Show headwater at work, with everything private to this command: a database (one that is
 installed, else fetched), a Kafka and a registry within this process, a small shop that
 writes, and a pipeline in a process of its own that is killed by SIGKILL in mid-load. At
 the end the topics are compared with the tables and with the shop's own record of what it
-did; exit code 1 when they differ. Nothing is left behind but a PostgreSQL that had to be
-fetched, in the user's cache folder.`,
+did; exit code 1 when they differ. Nothing is left behind but a database server that had to
+be fetched, in the user's cache folder.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if d.load < time.Second || d.kills < 0 {
 				return usage(errors.New("--for must be at least 1s, --kills at least 0"))
 			}
+			i := slices.IndexFunc(demoProducts, func(p demoProduct) bool { return p.source == source })
+			if i < 0 {
+				return unknownSource(source)
+			}
+			d.product = demoProducts[i]
 			ctx, stop := untilSignal(cmd.Context(), slog.New(slog.DiscardHandler))
 			defer stop()
 			// Nobody to show it to any more is a reason to stop like any other.
@@ -58,6 +64,7 @@ fetched, in the user's cache folder.`,
 			return err
 		},
 	}
+	c.Flags().StringVar(&source, "source", "postgres", "the database: postgres, mysql or mariadb")
 	c.Flags().DurationVar(&d.load, "for", 30*time.Second, "how long the shop writes")
 	c.Flags().IntVar(&d.kills, "kills", 5, "how often the pipeline is killed")
 	return c
@@ -72,12 +79,13 @@ const (
 
 // A demo is headwater on a small shop.
 type demo struct {
-	load  time.Duration
-	kills int
+	product demoProduct
+	load    time.Duration
+	kills   int
 
 	screen   *demoScreen
 	dir      string // temporary: configuration and log of the pipeline
-	postgres *servers.Postgres
+	database *demoDatabase
 	kafka    *kfake.Cluster
 	registry *srfake.Registry
 	shop     *demoShop
@@ -91,10 +99,7 @@ type demo struct {
 
 // run shows everything from the start to the verdict. Close must follow.
 func (d *demo) run(ctx context.Context) error {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(math.MaxInt64) // the limit is made for a pipeline; here is a broker
-	}
-	d.screen.line("%s\n", d.screen.paint(demoBold, "headwater demo")+": a shop writes to PostgreSQL, headwater carries every change to Kafka,\nand is killed on the way. Then we count.")
+	d.screen.line("%s\n", d.screen.paint(demoBold, "headwater demo")+": a shop writes to "+d.product.name+", headwater carries every change to Kafka,\nand is killed on the way. Then we count.")
 	if err := d.start(ctx); err != nil {
 		return err
 	}
@@ -107,15 +112,13 @@ func (d *demo) run(ctx context.Context) error {
 // start starts all that the pipeline needs, and fills the shop's tables.
 func (d *demo) start(ctx context.Context) (err error) {
 	slow := time.AfterFunc(4*time.Second, func() {
-		d.screen.line("  PostgreSQL  is still starting: where none is installed it is fetched, once, into the cache folder")
+		d.screen.line("  %-10s  is still starting: where none is installed it is fetched, once, into the cache folder", d.product.name)
 	})
-	d.postgres, err = servers.StartPostgres(ctx, servers.PostgresConfig{})
+	d.database, err = d.product.start(ctx)
 	slow.Stop()
-	if err != nil {
-		return err
+	if d.database != nil {
+		d.later(d.database.close)
 	}
-	d.later(d.postgres.Close)
-	version, err := d.version(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,19 +133,19 @@ func (d *demo) start(ctx context.Context) (err error) {
 	}
 	d.later(func() error { return os.RemoveAll(d.dir) })
 
-	if d.shop, err = openDemoShop(ctx, d.url(), demoCustomers, demoClerks); err != nil {
+	if d.shop, err = openDemoShop(ctx, d.database, demoCustomers, demoClerks); err != nil {
 		return err
 	}
 	d.existing = demoCustomers * (1 + 8 + 3*8)
-	if d.topics, err = newDemoTopics(d.kafka.ListenAddrs(), "shop.public.", d.registry.URL()); err != nil {
+	if d.topics, err = newDemoTopics(d.kafka.ListenAddrs(), "shop."+d.database.schema+".", d.registry.URL()); err != nil {
 		return err
 	}
-	d.watch = &demoWatch{screen: d.screen}
+	d.watch = &demoWatch{screen: d.screen, committed: d.shop.committed}
 	if err := os.WriteFile(d.config(), d.configuration(), 0o600); err != nil {
 		return fmt.Errorf("write the pipeline's configuration: %w", err)
 	}
 	about := func(what, where, remark string) { d.screen.line("  %-10s  %-24s  %s", what, where, remark) }
-	about("PostgreSQL", fmt.Sprintf("127.0.0.1:%d", d.postgres.Port), version+", private, gone when the demo ends")
+	about(d.product.name, d.database.addr, d.database.version+", private, gone when the demo ends")
 	about("Kafka", d.kafka.ListenAddrs()[0], "in this process, in memory, with transactions (kfake)")
 	about("registry", d.registry.URL(), "in this process, in memory (srfake)")
 	about("shop", fmt.Sprintf("%d rows so far", d.existing), fmt.Sprintf("customers, orders, order_lines; %d connections", demoClerks))
@@ -161,41 +164,21 @@ func (d *demo) close() error {
 	return errors.Join(errs...)
 }
 
-func (d *demo) url() string { return d.postgres.URL("postgres") }
-
 func (d *demo) config() string { return filepath.Join(d.dir, "shop.yml") }
-
-func (d *demo) version(ctx context.Context) (v string, err error) {
-	err = d.query(ctx, &v, "SELECT split_part(current_setting('server_version'), ' ', 1)")
-	return v, err
-}
-
-// query asks the database for one value.
-func (d *demo) query(ctx context.Context, value any, sql string, args ...any) error {
-	conn, err := pgx.Connect(ctx, d.url())
-	if err != nil {
-		return fmt.Errorf("ask PostgreSQL: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if err := conn.QueryRow(ctx, sql, args...).Scan(value); err != nil {
-		return fmt.Errorf("ask PostgreSQL: %w", err)
-	}
-	return nil
-}
 
 // configuration is what a person would write, but for small chunks, so that the tables are
 // read in many steps, and short intervals, so that the end is not waited for.
 func (d *demo) configuration() []byte {
 	return fmt.Appendf(nil, `name: shop
 source:
-  postgres: {url: %q, heartbeat_interval: 500ms}
-tables: {include: ["public.*"]}
+  %s
+tables: {include: ["%s.*"]}
 snapshot: {mode: initial, chunk_bytes: 65536}
 topics: {prefix: shop, partitions: 3, replication: 1}
 registry: {url: %q}
 kafka: {brokers: [%q]}
 publish: {idle_interval: 500ms}
-`, d.url(), d.registry.URL(), d.kafka.ListenAddrs()[0])
+`, d.database.source, d.database.schema, d.registry.URL(), d.kafka.ListenAddrs()[0])
 }
 
 // travel lets the shop write while the pipeline runs and is killed, and returns when
@@ -221,9 +204,9 @@ func (d *demo) travel(ctx context.Context) (err error) {
 	d.later(func() error { d.process.end(); return nil })
 	d.screen.line("  %-10s  process %d: headwater run --config %s", "headwater", d.process.pid, d.config())
 	d.screen.head()
-	err = d.until(ctx, "the pipeline has not begun to follow the log", func() (ready bool, err error) {
-		err = d.query(ctx, &ready, "SELECT count(confirmed_flush_lsn) > 0 FROM pg_replication_slots")
-		return ready, err
+	err = d.until(ctx, "the pipeline has not begun to follow the log", func() (bool, error) {
+		cp, err := d.checkpoint(ctx)
+		return cp.At != "", err
 	})
 	if err != nil {
 		return err
@@ -300,16 +283,26 @@ func (d *demo) awaitSnapshot(ctx context.Context, at time.Time) error {
 	return nil
 }
 
-// catchUp waits until the pipeline has told the database that all of its log is published.
+// catchUp waits until everything is carried: the tables are read, and the last change of
+// all is visible.
 func (d *demo) catchUp(ctx context.Context) error {
-	var end string
-	if err := d.query(ctx, &end, "SELECT pg_current_wal_insert_lsn()::text"); err != nil {
+	if err := d.shop.last(ctx, d.watch.expect); err != nil {
 		return err
 	}
-	return d.until(ctx, "the pipeline has not carried everything up to "+end, func() (done bool, err error) {
-		err = d.query(ctx, &done, "SELECT coalesce(bool_and(confirmed_flush_lsn >= $1::pg_lsn), false) FROM pg_replication_slots", end)
-		return done, err
+	return d.until(ctx, "the pipeline has not carried everything", func() (bool, error) {
+		cp, err := d.checkpoint(ctx)
+		return err == nil && snapshot.Done(cp.Entries) && d.watch.saw(), err
 	})
+}
+
+// checkpoint is the pipeline's last, or an empty one.
+func (d *demo) checkpoint(ctx context.Context) (checkpoint.Checkpoint, error) {
+	brokers := []kgo.Opt{kgo.SeedBrokers(d.kafka.ListenAddrs()...)}
+	cp, err := topic.New(brokers, nil).Load(ctx, "shop")
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return cp, nil
+	}
+	return cp, err
 }
 
 // until asks done again and again, for as long as our patience lasts.
@@ -346,7 +339,7 @@ func (d *demo) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tables, err := readDemoTables(ctx, d.url())
+	tables, err := readDemoTables(ctx, d.database)
 	if err != nil {
 		return err
 	}
@@ -381,9 +374,9 @@ func (d *demo) count(ctx context.Context) error {
 	d.screen.line("\n%s", d.screen.paint(demoGreen, c.verdict()))
 	d.screen.line(`
 Try next
-  headwater config                     every setting of a pipeline, with its default
+  headwater config --source %-11severy setting of a pipeline, with its default
   headwater check --config shop.yml    what your database, brokers and registry still lack
   docker compose up --build            the same on real servers, in containers
-  README.md                            set up a pipeline of your own`)
+  README.md                            set up a pipeline of your own`, d.product.source)
 	return nil
 }

@@ -14,17 +14,19 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/headwaterdb/headwater/integration/programtest"
 )
 
 // demoRun is the demo as a command, with temporary files in a folder of its own.
 func demoRun(t *testing.T, args ...string) (cmd *exec.Cmd, out *bytes.Buffer, temp string) {
 	t.Helper()
-	bin, err := program()
+	bin, err := programtest.Build()
 	if err != nil {
 		t.Fatal(err)
 	}
 	temp = t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // it fetches a PostgreSQL where there is none
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute) // it fetches a database where there is none
 	t.Cleanup(cancel)
 	cmd = exec.CommandContext(ctx, bin, append([]string{"demo"}, args...)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
@@ -53,7 +55,16 @@ func demoLeftovers(t *testing.T, out, temp string) {
 
 func TestDemo_CountsAsManyRowsInTopicsAsInTables(t *testing.T) {
 	t.Parallel()
-	cmd, buf, temp := demoRun(t, "--for", "8s", "--kills", "2")
+	for _, product := range demoProducts {
+		t.Run(product.source, func(t *testing.T) {
+			t.Parallel()
+			checkDemo(t, product)
+		})
+	}
+}
+
+func checkDemo(t *testing.T, product demoProduct) {
+	cmd, buf, temp := demoRun(t, "--source", product.source, "--for", "8s", "--kills", "2")
 	err := cmd.Run()
 	out := buf.String()
 	if err != nil {
@@ -63,7 +74,7 @@ func TestDemo_CountsAsManyRowsInTopicsAsInTables(t *testing.T) {
 	if len(verdict) != 1 || verdict[0][1] != verdict[0][2] || len(verdict[0][1]) < 4 {
 		t.Errorf("want one verdict about thousands of rows, got %q", verdict)
 	}
-	for _, want := range []string{"SIGKILL 1 of 2", "SIGKILL 2 of 2", " insert ", " update ", " delete ", " read ", "commit → visible  p50 ", "headwater check --config"} {
+	for _, want := range []string{"SIGKILL 1 of 2", "SIGKILL 2 of 2", " insert ", " update ", " delete ", " read ", "commit → visible  p50 ", "headwater check --config", "\n  " + product.name + " ", "headwater config --source " + product.source + " "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in its output", want)
 		}
@@ -155,7 +166,7 @@ func TestDemo_LeavesNothingBehindWhenInterrupted(t *testing.T) {
 
 func TestDemo_RefusesWhatItCannotDo(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{"--for", "10ms"}, {"--kills", "-1"}, {"--for", "soon"}} {
+	for _, args := range [][]string{{"--for", "10ms"}, {"--kills", "-1"}, {"--for", "soon"}, {"--source", "oracle"}} {
 		root := newRoot()
 		root.SetArgs(append([]string{"demo"}, args...))
 		if err := root.ExecuteContext(t.Context()); exitCode(err) != exitUsage {

@@ -29,8 +29,7 @@ type demoRecord struct {
 	key       string
 	op        byte // 'c', 'u', 'd', 'r', or 0 for a tombstone
 	revision  int64
-	row       string    // for people: the row after the change, or the key that is gone
-	committed time.Time // by the database
+	row       string // for people: the row after the change, or the key that is gone
 }
 
 func newDemoTopics(brokers []string, prefix, registry string) (*demoTopics, error) {
@@ -183,11 +182,11 @@ func (t *demoTopics) decode(ctx context.Context, rec *kgo.Record) (*demoRecord, 
 	if !ok {
 		return nil, fmt.Errorf("%s is a topic of none of the shop's tables", rec.Topic)
 	}
-	var parts []string
+	var parts []any
 	for _, name := range table.key {
-		parts = append(parts, fmt.Sprint(d.Key[name]))
+		parts = append(parts, d.Key[name])
 	}
-	r.key, r.row = strings.Join(parts, "/"), demoText(d.Key, table.key)
+	r.key, r.row = demoKey(parts...), demoText(d.Key, table.key)
 	if d.Value == nil {
 		return r, nil
 	}
@@ -196,11 +195,6 @@ func (t *demoTopics) decode(ctx context.Context, rec *kgo.Record) (*demoRecord, 
 		return nil, fmt.Errorf("%s, partition %d, offset %d: the op is %q", rec.Topic, rec.Partition, rec.Offset, op)
 	}
 	r.op = op[0]
-	if source, ok := d.Value["source"].(map[string]any); ok {
-		if us, ok := source["ts_us"].(int64); ok {
-			r.committed = time.UnixMicro(us)
-		}
-	}
 	if after, ok := d.Value["after"].(map[string]any); ok {
 		r.revision, _ = after["revision"].(int64)
 		r.row = demoText(after, table.columns)

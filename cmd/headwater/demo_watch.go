@@ -23,7 +23,8 @@ type demoKind struct {
 // A demoWatch looks at the records as they come: it shows some of them and measures how
 // long after its commit each change became visible.
 type demoWatch struct {
-	screen *demoScreen
+	screen    *demoScreen
+	committed func(demoChange) time.Time
 
 	mu      sync.Mutex
 	reads   int // rows that the snapshot brought
@@ -35,6 +36,8 @@ type demoWatch struct {
 	shown   time.Time       // when a row was shown last
 	turn    int             // of the row that was shown last
 	turns   map[demoKind]int
+	last    demoChange // that was expected
+	arrived bool
 }
 
 // took notes a record that came at now.
@@ -49,20 +52,23 @@ func (w *demoWatch) took(r *demoRecord, now time.Time) {
 		w.reads++
 	default:
 		w.changes++
-		delay = max(0, now.Sub(r.committed))
-		w.measure(r, delay, now)
+		ch := demoChange{r.table, r.key, r.op, r.revision}
+		w.arrived = w.arrived || ch == w.last
+		committed := w.committed(ch)
+		delay = now.Sub(committed)
+		w.measure(committed, delay, now)
 	}
 	w.show(r, delay, now)
 }
 
 // measure notes a change's delay. One that was committed before the pipeline was back and
 // became visible after it was killed has waited for a restart.
-func (w *demoWatch) measure(r *demoRecord, delay time.Duration, now time.Time) {
-	if !w.killed.IsZero() && w.back.IsZero() && r.committed.After(w.killed) {
+func (w *demoWatch) measure(committed time.Time, delay time.Duration, now time.Time) {
+	if !w.killed.IsZero() && w.back.IsZero() && committed.After(w.killed) {
 		w.back = now
 		w.screen.event(demoGreen, fmt.Sprintf("back: the first change since is visible %s after the kill", demoSeconds(now.Sub(w.killed))))
 	}
-	if !w.killed.IsZero() && (w.back.IsZero() || r.committed.Before(w.back)) {
+	if !w.killed.IsZero() && (w.back.IsZero() || committed.Before(w.back)) {
 		w.across = append(w.across, delay)
 	} else {
 		w.calm = append(w.calm, delay)
@@ -102,6 +108,20 @@ func (w *demoWatch) seen() (reads, changes int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.reads, w.changes
+}
+
+// expect says which change is the last one.
+func (w *demoWatch) expect(last demoChange) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = last
+}
+
+// saw reports whether the last change came.
+func (w *demoWatch) saw() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.arrived
 }
 
 // delays are the sorted delays of changes that no kill delayed, and of the others.

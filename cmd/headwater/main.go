@@ -11,9 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -56,24 +54,17 @@ var exitCodes = []struct {
 var errFound = errors.New("not ready")
 
 func main() {
-	limitMemory()
 	root := newRoot()
 	err := root.ExecuteContext(context.Background())
 	var told logged
 	if err != nil && !errors.Is(err, errFound) && !errors.As(err, &told) {
-		fmt.Fprintln(os.Stderr, "headwater:", err)
+		text := err.Error()
+		if needsPerson(err) {
+			text = oneLine(err) // README.md: the last line says what to do
+		}
+		fmt.Fprintln(os.Stderr, "headwater:", text)
 	}
 	os.Exit(exitCode(err))
-}
-
-// limitMemory trades some CPU of the collector for a small process: what a pipeline
-// holds on purpose is bounded by its own settings (queue, transaction, chunks: below 100
-// MiB by default), and the collector gets busier as the heap comes near the limit. The
-// environment's GOGC and GOMEMLIMIT win.
-func limitMemory() {
-	if os.Getenv("GOMEMLIMIT") == "" && debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(120 << 20)
-	}
 }
 
 func newRoot() *cobra.Command {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/headwaterdb/headwater/capture"
+	"github.com/headwaterdb/headwater/capture/mysql"
 	"github.com/headwaterdb/headwater/capture/postgres"
 	"github.com/headwaterdb/headwater/checkpoint/topic"
 	"github.com/headwaterdb/headwater/publish"
@@ -64,8 +65,13 @@ func newPipeline(cfg *Config, log *slog.Logger, metrics prometheus.Registerer) (
 		}
 		return 0
 	})
-	db := postgres.New(*cfg.Source.Postgres, log, metrics)
-	p.source = snapshot.New(db, db.Scanner(), cfg.Snapshot, log, metrics)
+	if my := cfg.Source.MySQL; my != nil {
+		db := mysql.New(*my, log, metrics)
+		p.source = snapshot.New(db, db.Scanner(), cfg.Snapshot, log, metrics)
+	} else {
+		db := postgres.New(*cfg.Source.Postgres, log, metrics)
+		p.source = snapshot.New(db, db.Scanner(), cfg.Snapshot, log, metrics)
+	}
 	p.Publisher = publish.New(cfg.Name, cfg.Publish, publish.Parts{
 		Source: p.source, Encoder: encoder, Sink: p.sink, Checkpoints: topic.New(options, log),
 		Fingerprint: fingerprint(cfg, &encoding), Prefix: cfg.Topics.Prefix, Log: log, Metrics: metrics,

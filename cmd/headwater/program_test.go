@@ -25,28 +25,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sr/srfake"
 
+	"github.com/headwaterdb/headwater/integration/programtest"
 	"github.com/headwaterdb/headwater/integration/servers"
 )
 
-// program builds headwater once for all tests of the program.
-var program = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "headwater-test-")
-	if err != nil {
-		return "", err
-	}
-	bin := filepath.Join(dir, "headwater")
-	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
-		return dir, fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return bin, nil
-})
-
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if bin, err := program(); err == nil {
-		os.RemoveAll(filepath.Dir(bin))
-	}
-	if err := servers.StopShared(); err != nil {
+	if err := errors.Join(programtest.Remove(), servers.StopShared()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}
@@ -71,14 +56,13 @@ type command struct {
 // a secret.
 func start(t *testing.T, env []string, args ...string) *command {
 	t.Helper()
-	bin, err := program()
+	cmd, err := programtest.Command(args...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &command{t: t, cmd: exec.Command(bin, args...), ended: make(chan struct{})}
+	c := &command{t: t, cmd: cmd, ended: make(chan struct{})}
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = c, c
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

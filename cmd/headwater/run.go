@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -71,6 +73,7 @@ func (o *runOptions) run(ctx context.Context, snapshotOnly bool) error {
 	if err != nil {
 		return err
 	}
+	limitMemory(cfg)
 	cfg.Kafka.New = o.fresh
 	bar := false
 	if snapshotOnly {
@@ -95,7 +98,7 @@ func (o *runOptions) run(ctx context.Context, snapshotOnly bool) error {
 		return err
 	}
 
-	log.Info("started", "version", version, "source", cfg.Source.Postgres.String(), "delivery", cfg.Delivery)
+	log.Info("started", "version", version, "source", cfg.Source.String(), "delivery", cfg.Delivery, "http", address(listener))
 	g, gctx := errgroup.WithContext(ctx)
 	side, endSide := context.WithCancel(gctx) // what runs beside the pipeline ends with it
 	g.Go(func() error {
@@ -124,6 +127,19 @@ func (o *runOptions) run(ctx context.Context, snapshotOnly bool) error {
 	return err
 }
 
+// limitMemory trades some CPU of the collector for a small process: what a pipeline holds
+// on purpose is bounded by its settings, and the collector gets busier as the heap comes
+// near the limit, 120 MiB by default. The environment's GOMEMLIMIT wins.
+func limitMemory(cfg *Config) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	const rest = 24 << 20 // what belongs to no row
+	// An open transaction, what waits for it, and two chunks of a table with their indexes.
+	rows := 2*cfg.Publish.MaxBytes + cfg.Publish.QueueBytes + int64(4*cfg.Snapshot.ChunkBytes+cfg.Snapshot.KeyBytes)
+	debug.SetMemoryLimit(rest + rows)
+}
+
 // logged is an error that the log says already.
 type logged struct{ error }
 
@@ -134,9 +150,11 @@ func (l logged) Unwrap() error { return l.error }
 // publish/DESIGN.md). Answers that need a person end it.
 func supervise(ctx context.Context, run func(context.Context) error, st *status, log *slog.Logger, metrics prometheus.Registerer) error {
 	const first, longest = 100 * time.Millisecond, 30 * time.Second
+	const repeat = time.Minute // how long the log is silent about the same accident
 	restarts := promauto.With(metrics).NewCounter(prometheus.CounterOpts{
 		Name: "headwater_restarts_total", Help: "How often the pipeline was started again after an accident.",
 	})
+	said, saidAt := "", time.Time{}
 	for pause := first; ; {
 		began := time.Now()
 		st.begin()
@@ -148,7 +166,11 @@ func supervise(ctx context.Context, run func(context.Context) error, st *status,
 			pause = first
 		}
 		wait := pause/2 + rand.N(pause)
-		log.Warn("the pipeline starts again", "in", wait.Round(time.Millisecond), "because", err)
+		level, reason := slog.LevelDebug, oneLine(err)
+		if reason != said || time.Since(saidAt) >= repeat {
+			level, said, saidAt = slog.LevelWarn, reason, time.Now()
+		}
+		log.Log(ctx, level, "the pipeline starts again, until it works", "in", wait.Round(time.Millisecond), "because", reason)
 		restarts.Inc()
 		st.accident(err)
 		select {
@@ -158,6 +180,17 @@ func supervise(ctx context.Context, run func(context.Context) error, st *status,
 		}
 		pause = min(2*pause, longest)
 	}
+}
+
+// oneLine is the text of an error, whose lines are sentences of their own, in one.
+func oneLine(err error) string {
+	var lines []string
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.Join(strings.Fields(line), " "); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // untilSignal returns a context that ends at the first SIGTERM or SIGINT. A second one

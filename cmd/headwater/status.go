@@ -64,7 +64,7 @@ func (s *status) begin() {
 func (s *status) accident(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last, s.lastTime = err.Error(), time.Now()
+	s.last, s.lastTime = oneLine(err), time.Now()
 	if s.troubled.IsZero() {
 		s.troubled = s.lastTime
 	}
@@ -75,6 +75,9 @@ func (s *status) accident(err error) {
 func (s *status) settle(p publish.Progress, now time.Time) time.Duration {
 	streams := p.Stage == publish.Waiting || p.Stage == publish.Producing || p.Stage == publish.Committing
 	if s.troubled.IsZero() || streams && (p.Commits > s.commits+1 || now.Sub(s.began) > calm) {
+		if !s.troubled.IsZero() {
+			s.log.Info("the pipeline works again", "after", now.Sub(s.troubled).Round(time.Millisecond))
+		}
 		s.troubled = time.Time{}
 		return 0
 	}
@@ -198,6 +201,14 @@ func (s *status) listen() (net.Listener, error) {
 		return nil, fmt.Errorf("%w: http.listen: %w; choose an address of this machine, or off", errConfig, err)
 	}
 	return l, nil
+}
+
+// address is where the listener listens.
+func address(l net.Listener) string {
+	if l == nil {
+		return "off"
+	}
+	return l.Addr().String()
 }
 
 // serve answers until ctx ends.

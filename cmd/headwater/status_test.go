@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,9 +60,10 @@ func TestStatus_IsHealthyWhileProgressIsMadeOrThereIsNothingToDo(t *testing.T) {
 func TestStatus_ClaimsAloneAreNoProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p publish.Progress
+		var log bytes.Buffer
 		s := &status{
 			cfg: &Config{}, progress: func() publish.Progress { return p }, tables: func() snapshot.Progress { return snapshot.Progress{} },
-			waiting: func() string { return "" },
+			waiting: func() string { return "" }, log: slog.New(slog.NewTextHandler(&log, nil)),
 		}
 		for range 20 {
 			s.begin()
@@ -81,6 +83,10 @@ func TestStatus_ClaimsAloneAreNoProgress(t *testing.T) {
 		p.Commits++
 		if r := s.report(time.Now()); !r.Healthy || r.Accident != "connection refused" {
 			t.Errorf("after a commit: healthy %v, last accident %q", r.Healthy, r.Accident)
+		}
+		s.report(time.Now())
+		if strings.Count(log.String(), "the pipeline works again") != 1 {
+			t.Errorf("the log: %s", &log)
 		}
 	})
 }
@@ -181,6 +187,30 @@ func TestSupervise_StartsAgainAfterAccidentsMoreAndMoreSlowly(t *testing.T) {
 		}
 		if p := pause(20) - 2*calm; p > 150*time.Millisecond {
 			t.Errorf("pause after a calm run %v", p)
+		}
+	})
+}
+
+func TestSupervise_SaysTheSameThingOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		runs := 0
+		var log bytes.Buffer
+		err := supervise(ctx, func(context.Context) error {
+			if runs++; runs == 15 {
+				return errors.New("another")
+			}
+			return errors.New("connection\n\trefused")
+		}, idle(), slog.New(slog.NewTextHandler(&log, nil)), prometheus.NewRegistry())
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if n := strings.Count(log.String(), `because="connection refused"`); n < 6 || n > 12 {
+			t.Errorf("%d lines about %d runs in 10 minutes:\n%s", n, runs, &log)
+		}
+		if strings.Count(log.String(), "because=another") != 1 {
+			t.Errorf("another accident is not said:\n%s", &log)
 		}
 	})
 }

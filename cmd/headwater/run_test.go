@@ -1,0 +1,29 @@
+package main
+
+import (
+	"runtime/debug"
+	"testing"
+)
+
+func TestRun_MemoryLimitFollowsTheSettings(t *testing.T) {
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	cfg := &Config{}
+	cfg.setDefaults()
+	t.Setenv("GOMEMLIMIT", "")
+	limitMemory(cfg)
+	if n := debug.SetMemoryLimit(-1); n != 120<<20 {
+		t.Errorf("the limit is %d by default, want 120 MiB", n)
+	}
+	cfg.Publish.MaxBytes += 100 << 20
+	limitMemory(cfg)
+	if n := debug.SetMemoryLimit(-1); n != 320<<20 {
+		t.Errorf("the limit is %d for transactions that are larger by 100 MiB, want 320 MiB", n)
+	}
+	t.Setenv("GOMEMLIMIT", "1GiB")
+	debug.SetMemoryLimit(1 << 30) // as the runtime does
+	limitMemory(cfg)
+	if n := debug.SetMemoryLimit(-1); n != 1<<30 {
+		t.Errorf("the limit is %d, although the environment says another", n)
+	}
+}
