@@ -23,6 +23,9 @@ func TopicName(pipeline string) string { return "headwater." + pipeline + ".chec
 var (
 	// ErrNotFound: the pipeline has never committed a checkpoint.
 	ErrNotFound = errors.New("no checkpoint yet")
+	// ErrNoTopic is the ErrNotFound of a pipeline without a checkpoint topic, as far as
+	// the broker that was asked knows. One that has just started may not know it yet.
+	ErrNoTopic = fmt.Errorf("%w: its topic is missing", ErrNotFound)
 	// ErrUnusable: a checkpoint is there, or must have been, and cannot be used.
 	// Retrying does not help.
 	ErrUnusable = errors.New("the checkpoint cannot be used")

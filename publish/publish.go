@@ -85,6 +85,9 @@ type Encoder interface {
 type Sink interface {
 	// Fence makes sure no earlier writer of this pipeline can commit any more.
 	Fence(ctx context.Context) error
+	// Fences reports whether Fence does so. With delivery at-least-once it cannot, and
+	// two living instances can both write the checkpoint.
+	Fences() bool
 	Begin(ctx context.Context) (Tx, error)
 	// Discard gives up the open transaction and every connection state. After any
 	// error it is the way back to Fence (rule R13).

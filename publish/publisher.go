@@ -129,6 +129,8 @@ func (p *Publisher) Run(ctx context.Context) (err error) {
 func (p *Publisher) load(ctx context.Context) (checkpoint.Checkpoint, error) {
 	cp, err := p.Checkpoints.Load(ctx, p.name)
 	switch {
+	case errors.Is(err, checkpoint.ErrNoTopic):
+		return cp, err // the sink had found it or made it: its next Fence tells what is true
 	case errors.Is(err, checkpoint.ErrNotFound) && p.claimed:
 		return cp, fmt.Errorf("%w: it is gone, although this process has committed number %d; restore the topic %s", checkpoint.ErrUnusable, p.seq, checkpoint.TopicName(p.name))
 	case errors.Is(err, checkpoint.ErrNotFound):

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,7 +42,10 @@ func newRig(t *testing.T, story *publishtest.Story) *rig {
 func (r *rig) instance() (*publish.Publisher, *publishtest.Sink) {
 	s := r.log.Sink()
 	parts := r.parts
-	parts.Source, parts.Sink, parts.Checkpoints = r.story.Source(), s, r.log
+	parts.Source, parts.Sink = r.story.Source(), s
+	if parts.Checkpoints == nil {
+		parts.Checkpoints = r.log
+	}
 	return publish.New(name, r.cfg, parts), s
 }
 
@@ -568,6 +572,46 @@ func TestPublisher_TwoInstances(t *testing.T) {
 		})
 	})
 
+	// Without a fence the commit would not tell, and would set the checkpoint back.
+	t.Run("AnIdleOneWithoutAFenceWritesNothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, &publishtest.Story{Transactions: 10, Size: sizes, Endless: true})
+			r.log.Unfenced = true
+			var cut atomic.Bool // the old one loses its slot, and is not told
+			r.story.Pause = func(ctx context.Context, tx int) error {
+				if tx == 6 && cut.CompareAndSwap(false, true) {
+					<-ctx.Done()
+				}
+				return ctx.Err()
+			}
+			day, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+			defer cancel()
+			old, _ := r.instance()
+			ended := make(chan error)
+			go func() { ended <- old.Run(day) }()
+			time.Sleep(time.Minute)
+			if commits := len(r.log.Commits()); commits < 5 {
+				t.Errorf("alone it has committed %d times", commits)
+			}
+			ctx, die := context.WithCancel(t.Context())
+			successor, _ := r.instance()
+			stayed := make(chan error)
+			go func() { stayed <- successor.Run(ctx) }()
+			for r.story.Acked() < 10 {
+				time.Sleep(time.Millisecond)
+			}
+			die()
+			<-stayed
+			if err := <-ended; !errors.Is(err, publish.ErrSuperseded) {
+				t.Errorf("the old instance ended with %v", err)
+			}
+			cp := r.last()
+			if err := r.story.Source().Verify(t.Context(), cp.Resume()); err != nil || cp.At != publishtest.Position(10) {
+				t.Errorf("the checkpoint is at %s, %v", cp.At, err)
+			}
+		})
+	})
+
 	t.Run("ABrokerTimeoutIsNotASuccessor", func(t *testing.T) { // fault 15
 		r := newRig(t, &publishtest.Story{Transactions: 100, Size: sizes})
 		r.cfg.MaxRecords = 20
@@ -579,6 +623,40 @@ func TestPublisher_TwoInstances(t *testing.T) {
 		r.again(p)
 		r.verify(100)
 	})
+}
+
+// An unknowing Loader first gives an error instead of what it should know.
+type unknowing struct {
+	*publishtest.Log
+	err error
+}
+
+func (u *unknowing) Load(ctx context.Context, pipeline string) (checkpoint.Checkpoint, error) {
+	if err := u.err; err != nil {
+		u.err = nil
+		return checkpoint.Checkpoint{}, err
+	}
+	return u.Log.Load(ctx, pipeline)
+}
+
+// A broker that has just started does not know the topic that Fence has found. That is
+// neither a first start, which would publish everything again, nor a lost checkpoint.
+func TestPublisher_AMissingTopicProvesNothing(t *testing.T) {
+	r := newRig(t, &publishtest.Story{Transactions: 20, Size: sizes})
+	loader := &unknowing{Log: r.log}
+	r.parts.Checkpoints = loader
+	p, _ := r.instance()
+	r.again(p)
+	fresh, _ := r.instance()
+	for name, p := range map[string]*publish.Publisher{"in the same life": p, "after a restart": fresh} {
+		commits := len(r.log.Commits())
+		loader.err = checkpoint.ErrNoTopic
+		if err := p.Run(t.Context()); !errors.Is(err, checkpoint.ErrNoTopic) || errors.Is(err, checkpoint.ErrUnusable) || len(r.log.Commits()) != commits {
+			t.Errorf("%s: Run returned %v after %d commits", name, err, len(r.log.Commits())-commits)
+		}
+	}
+	r.again(fresh)
+	r.verify(20)
 }
 
 func TestPublisher_StopsRatherThanGuess(t *testing.T) {

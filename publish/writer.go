@@ -27,7 +27,9 @@ import (
 //     points inside it.
 //   - Positions alone, without records or entries, wait for IdleInterval. After it the
 //     checkpoint is committed even when nothing has moved: whoever was superseded while
-//     the database was idle finds out, and lets go of the source.
+//     the database was idle finds out, and lets go of the source. Where Fence does not
+//     keep earlier writers off, the commit itself would not tell, and would set back the
+//     checkpoint of the successor: there the owner is read first.
 type writer struct {
 	p     *Publisher
 	queue *queue
@@ -180,6 +182,11 @@ func (w *writer) begin(ctx context.Context) error {
 // commit makes what was written visible, together with where it ends, and then tells
 // the source. It is not cancelled by a stop.
 func (w *writer) commit(ctx context.Context) error {
+	if w.tx == nil && !w.p.Sink.Fences() {
+		if _, err := w.p.load(ctx); err != nil {
+			return fmt.Errorf("look for a successor: %w", err)
+		}
+	}
 	if err := w.begin(ctx); err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func cell(ev *capture.Event, column string) *capture.Value {
 func bagKey(t *modelTable, r modelRow) string { return fmt.Sprint(t.id, r) }
 
 func (c *consumer) read(t *modelTable, ev *capture.Event, attempt int) error {
-	row := modelRow{k: cell(ev, "k").Int(), a: cell(ev, "a").Int()}
+	row := modelRow{k: keyIn(ev), a: cell(ev, "a").Int()}
 	var err error
 	if row.big, err = strconv.ParseInt(string(cell(ev, "big").Bytes()), 10, 64); err != nil {
 		return fmt.Errorf("read row of %s: %w", t.id, err)

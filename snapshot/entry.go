@@ -99,6 +99,12 @@ type notes struct {
 	tables map[string]tableEntry // by entry key
 }
 
+// Done reports whether the entries of a checkpoint say that every table is read.
+func Done(entries map[string][]byte) bool {
+	n, err := parseNotes(entries)
+	return err == nil && n.whole != nil && n.whole.State == stateDone
+}
+
 // parseNotes finds this package's entries among all of a checkpoint. An entry of a
 // version that this program does not know is an error that matches ErrPositionLost.
 func parseNotes(entries map[string][]byte) (notes, error) {

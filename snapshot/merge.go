@@ -24,6 +24,7 @@ const (
 	skipsNothing                    // transactions of a keyless table's view are published
 	skipsKeys                       // only the new key of a change is compared
 	forgetsOwed                     // what the checkpoint says is owed is not taken up
+	waitsInVain                     // owed keys that an attempt has not met are looked for again
 )
 
 // A merge is one Stream: the log's batches on their way through, and the tables being
@@ -543,14 +544,19 @@ func (m *merge) published(w *window, i int) bool {
 	return owed || !t.only
 }
 
-// repeat begins a further attempt at t, for the rows that this one owes.
+// repeat begins a further attempt at t, for the rows that this one owes. An attempt that
+// was for owed rows alone and met none would be followed by others like it: the keys have
+// got another type, or their rows went while the log could not be compared with them.
+// Then all rows are read again.
 func (m *merge) repeat(t *table) {
 	m.logger.Info("the table is read once more: rows got new keys while it was read, and the log left their values out",
 		"table", t.ID.String(), "rows", t.owed.count())
-	t.only = !t.owed.many
-	if t.owed.many {
+	inVain := t.only && !t.owed.settled && m.breach != waitsInVain
+	t.only = !t.owed.many && !inVain
+	if !t.only {
 		t.owed = owed{}
 	}
+	t.owed.settled = false
 	t.restart()
 	m.rewound = true
 }

@@ -90,7 +90,7 @@ func (m *model) ask(ctx context.Context, kind string, can func() bool, do func()
 type modelTable struct {
 	id      capture.TableID
 	def     *capture.Table // in force
-	defs    [2]*capture.Table
+	defs    [3]*capture.Table
 	keyless bool
 	rows    map[int64]modelRow // visible; a keyless table's by an id nobody sees
 	locks   map[int64]*modelTx // rows touched by transactions that are not visible
@@ -133,16 +133,20 @@ func newModelTable(name string, key bool) *modelTable {
 		id: capture.TableID{Schema: "s", Name: name}, keyless: !key,
 		rows: map[int64]modelRow{}, locks: map[int64]*modelTx{},
 	}
-	// The two definitions name the same columns in another order.
+	// The definitions name the same columns in another order; the last one has a key of
+	// another type.
 	col := func(name string, kind capture.TypeKind) capture.Column {
 		return capture.Column{Name: name, Type: capture.Type{Kind: kind, Name: name}}
 	}
 	k, a, big := col("k", capture.TypeInt64), col("a", capture.TypeInt64), col("big", capture.TypeString)
 	t.defs[0] = &capture.Table{ID: t.id, Columns: []capture.Column{k, a, big}}
 	t.defs[1] = &capture.Table{ID: t.id, Columns: []capture.Column{big, k, a}}
+	k.Type = capture.Type{Kind: capture.TypeString, Name: "text"}
+	t.defs[2] = &capture.Table{ID: t.id, Columns: []capture.Column{k, a, big}}
 	if key {
 		t.defs[0].Key, t.defs[0].RowKey = []int{0}, []int{0}
 		t.defs[1].Key, t.defs[1].RowKey = []int{1}, []int{1}
+		t.defs[2].Key, t.defs[2].RowKey = []int{0}, []int{0}
 	}
 	t.def = t.defs[0]
 	return t
@@ -263,6 +267,9 @@ func (m *model) changeRow(tx *modelTx) {
 	free := func(k int64) bool { by, ok := t.locks[k]; return !ok || by == tx }
 	if m.rng.IntN(15) == 0 && t.unlocked(nil) {
 		t.def = t.defs[m.rng.IntN(2)]
+		if m.rng.IntN(4) == 0 {
+			t.def = t.defs[2]
+		}
 	}
 	op := modelOp{t: t, def: t.def}
 	if m.rng.IntN(25) == 0 {
@@ -330,9 +337,26 @@ func (r modelRow) values(b *capture.Batch, def *capture.Table, keyOnly, partial 
 	if partial {
 		big = capture.UnchangedValue
 	}
+	k := capture.IntValue(r.k)
+	if def.Columns[def.Column("k")].Type.Kind == capture.TypeString {
+		k = capture.StringValue(b.Copy(strconv.AppendInt(nil, r.k, 10)))
+	}
 	v := b.Row(3)
-	v[def.Column("k")], v[def.Column("a")], v[def.Column("big")] = capture.IntValue(r.k), a, big
+	v[def.Column("k")], v[def.Column("a")], v[def.Column("big")] = k, a, big
 	return v
+}
+
+// keyIn is the key in the event's new image.
+func keyIn(ev *capture.Event) int64 {
+	v := &ev.After[ev.Table.Column("k")]
+	if v.Kind() == capture.Int {
+		return v.Int()
+	}
+	k, err := strconv.ParseInt(string(v.Bytes()), 10, 64)
+	if err != nil {
+		panic(err)
+	}
+	return k
 }
 
 // Check, Verify, Acknowledge and Close say nothing.
@@ -546,7 +570,7 @@ func (b modelBatch) storeLastEmitted() {
 	for i := range b.events {
 		ev := &b.events[i]
 		if ev.Op == capture.Read && ev.Kind == capture.Change {
-			last = []string{strconv.FormatInt(ev.After[ev.Table.Column("k")].Int(), 10)}
+			last = []string{strconv.FormatInt(keyIn(ev), 10)}
 		}
 		for j := range ev.Entries {
 			var e tableEntry
@@ -735,6 +759,7 @@ func TestMerge_EveryRuleIsNeeded(t *testing.T) {
 		"keyless view's changes published": func(m *model) { m.breach = skipsNothing },
 		"old key not compared":             func(m *model) { m.breach = skipsKeys },
 		"owed keys forgotten in a crash":   func(m *model) { m.breach, m.budget = forgetsOwed, 60 },
+		"owed keys looked for in vain":     func(m *model) { m.breach = waitsInVain },
 	}
 	for name, prepare := range mutants {
 		t.Run(name, func(t *testing.T) {

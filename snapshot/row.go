@@ -71,6 +71,8 @@ type owed struct {
 	keys  map[string]struct{}
 	bytes int
 	many  bool // too many to remember: all rows are read again
+	// settled says that a key was, since the attempt began.
+	settled bool
 }
 
 // add owes key, and remembers at most max bytes.
@@ -101,6 +103,7 @@ func (o *owed) settle(key []byte) bool {
 	}
 	delete(o.keys, string(key))
 	o.bytes -= len(key) + 32
+	o.settled = true
 	return true
 }
 

@@ -38,10 +38,11 @@ func New(opts []kgo.Opt, log *slog.Logger) *Loader {
 
 // Load returns the pipeline's last committed checkpoint with all its entries.
 //
-// It returns checkpoint.ErrNotFound when the topic is missing or nothing was ever
-// committed to it. Whether the topic was deleted it cannot know; the sink does, see
-// publish/kafka. It returns checkpoint.ErrUnusable when records were deleted from the
-// topic, or when what is there was written by another pipeline or a newer version.
+// It returns checkpoint.ErrNotFound when nothing was ever committed to the topic, and
+// checkpoint.ErrNoTopic when it is missing. Whether the topic was deleted it cannot know;
+// the sink does, see publish/kafka. It returns checkpoint.ErrUnusable when we may not read
+// the topic, when records were deleted from it, or when what is there was written by
+// another pipeline or a newer version.
 //
 // While somebody else's transaction is open on the partition Load waits for its end, and
 // says in the log whose it is.
@@ -53,6 +54,10 @@ func (l *Loader) Load(ctx context.Context, pipeline string) (checkpoint.Checkpoi
 	defer cl.Close()
 	r := &reader{Loader: l, cl: cl, admin: kadm.NewClient(cl), topic: checkpoint.TopicName(pipeline), pipeline: pipeline, entries: map[string][]byte{}}
 	cp, err := r.read(ctx)
+	if errors.Is(err, kerr.TopicAuthorizationFailed) {
+		err = fmt.Errorf("%w: %w; remedy: kafka-acls --add --allow-principal User:… --topic %s --operation Describe --operation Read",
+			checkpoint.ErrUnusable, err, r.topic)
+	}
 	if err != nil {
 		return checkpoint.Checkpoint{}, fmt.Errorf("topic %s: %w", r.topic, err)
 	}
@@ -93,8 +98,14 @@ func (r *reader) read(ctx context.Context) (checkpoint.Checkpoint, error) {
 		return r.cp, fmt.Errorf("ask for its end: %w", err)
 	}
 	warn := time.Now().Add(r.patience)
+	if start == end {
+		// A right to read that is missing must show at the first start, not at the second.
+		if _, err := r.fetch(ctx, start, 0); err != nil {
+			return r.cp, err
+		}
+	}
 	for at := start; at < end; {
-		next, err := r.fetch(ctx, at)
+		next, err := r.fetch(ctx, at, 100*time.Millisecond)
 		if err != nil {
 			return r.cp, err
 		}
@@ -131,7 +142,7 @@ func (r *reader) locate(ctx context.Context) error {
 		d := meta.Topics[r.topic]
 		switch {
 		case errors.Is(d.Err, kerr.UnknownTopicOrPartition):
-			return checkpoint.ErrNotFound
+			return checkpoint.ErrNoTopic
 		case d.Err != nil && !kerr.IsRetriable(d.Err):
 			return fmt.Errorf("locate: %w", d.Err)
 		case len(d.Partitions) > 1:
@@ -156,11 +167,11 @@ func (r *reader) offset(listed kadm.ListedOffsets, err error) (int64, error) {
 }
 
 // fetch reads committed records from the offset at and returns the offset to go on from,
-// which is at again when there is nothing to read at present. Offsets of aborted and of
-// compacted records are passed over.
-func (r *reader) fetch(ctx context.Context, at int64) (int64, error) {
+// which is at again when there is nothing to read at present, or within wait. Offsets of
+// aborted and of compacted records are passed over.
+func (r *reader) fetch(ctx context.Context, at int64, wait time.Duration) (int64, error) {
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 100, 1, 8<<20
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(wait.Milliseconds()), 1, 8<<20
 	req.IsolationLevel = 1 // committed records only
 	req.SessionEpoch = -1
 	t := kmsg.NewFetchRequestTopic()

@@ -146,7 +146,7 @@ func TestLoader_Load(t *testing.T) {
 		if _, err := r.load(); !errors.Is(err, checkpoint.ErrNotFound) {
 			t.Errorf("an aborted claim: %v", err)
 		}
-		if _, err := r.loader.Load(t.Context(), "missing"); !errors.Is(err, checkpoint.ErrNotFound) {
+		if _, err := r.loader.Load(t.Context(), "missing"); !errors.Is(err, checkpoint.ErrNoTopic) {
 			t.Errorf("no topic: %v", err)
 		}
 		if info := r.cluster.TopicInfo(checkpoint.TopicName("missing")); info != nil {
@@ -165,6 +165,33 @@ func TestLoader_Load(t *testing.T) {
 		if _, err := r.load(); !errors.Is(err, checkpoint.ErrUnusable) {
 			t.Errorf("Load returned %v", err)
 		}
+	})
+
+	t.Run("StopsWithoutTheRightToRead", func(t *testing.T) {
+		r := newRig(t)
+		r.cluster.ControlKey(kmsg.Fetch.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+			r.cluster.KeepControl()
+			asked := request.(*kmsg.FetchRequest).Topics[0]
+			topic := kmsg.NewFetchResponseTopic()
+			topic.Topic, topic.TopicID = asked.Topic, asked.TopicID
+			partition := kmsg.NewFetchResponseTopicPartition()
+			partition.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			topic.Partitions = append(topic.Partitions, partition)
+			resp := request.ResponseKind().(*kmsg.FetchResponse)
+			resp.Topics = append(resp.Topics, topic)
+			return resp, nil, true
+		})
+		wantRemedy := func(what string) {
+			t.Helper()
+			if _, err := r.load(); !errors.Is(err, checkpoint.ErrUnusable) || !strings.Contains(err.Error(), "--topic "+r.name+" --operation Describe --operation Read") {
+				t.Errorf("%s: Load returned %v", what, err)
+			}
+		}
+		wantRemedy("an empty topic") // before anything is written that cannot be read back
+		cl := r.writer("headwater.shop")
+		r.write(cl, checkpoint.Key, r.p(1))
+		r.end(cl, kgo.TryCommit)
+		wantRemedy("a checkpoint")
 	})
 
 	t.Run("StopsAtWhatItDoesNotUnderstand", func(t *testing.T) {

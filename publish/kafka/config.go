@@ -69,7 +69,10 @@ type Config struct {
 	// checkpoint topic was deleted (a flag of the command line, not of the file).
 	New bool `yaml:"-"`
 
-	extra []kgo.Opt // of tests: shorter waits
+	// patience is for how long a topic must be missing before that is believed: a broker
+	// that has just started may for a while not know topics that exist.
+	patience time.Duration
+	extra    []kgo.Opt // of tests: shorter waits
 }
 
 // TopicConfig is how data topics are made. Topics that exist are left as they are.
@@ -127,6 +130,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.BufferRecords, 50_000)
 	setDefault(&c.BufferBytes, 64<<20)
 	setDefault(&c.Topics.Partitions, 6)
+	setDefault(&c.patience, 30*time.Second)
 	if c.Topics.Create == nil {
 		c.Topics.Create = new(true)
 	}

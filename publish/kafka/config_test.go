@@ -137,6 +137,7 @@ func selfSigned(t *testing.T) (certFile, keyFile string) {
 // Who meets the wrong kind of port is told which setting to change. Before the first
 // success that stops the pipeline, unless a broker that goes down looks the same.
 func TestSink_NamesTheSettingThatConnectingNeeds(t *testing.T) {
+	t.Parallel()
 	certFile, keyFile := selfSigned(t)
 	ours, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
@@ -212,6 +213,7 @@ func TestSink_NamesTheSettingThatConnectingNeeds(t *testing.T) {
 
 // What each right is needed for, and that its absence is told with the remedy.
 func TestSink_LoginAndAccessRights(t *testing.T) {
+	t.Parallel()
 	allow := func(resource kmsg.ACLResourceType, name string, ops ...kmsg.ACLOperation) (acls []kfake.ACL) {
 		for _, op := range ops {
 			acls = append(acls, kfake.ACL{Resource: resource, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: op, Allow: true})

@@ -138,6 +138,7 @@ func lossyRig(t *testing.T, story *publishtest.Story) (*rig, *network) {
 
 // The rows of the fault table in publish/DESIGN.md.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	story := func(n int) *publishtest.Story {
 		return &publishtest.Story{Transactions: n, Size: sizes, Batch: func() int { return 11 }}
 	}
@@ -645,6 +646,7 @@ func (r *rig) produce(topic, key, value string) {
 // Random faults of all kinds at once, in network, brokers and instances. The seeds are
 // fixed; what the timing makes of them is not.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	for seed := int64(1); seed <= 4; seed++ {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()

@@ -41,6 +41,7 @@ func newRig(t *testing.T, story *publishtest.Story, opts ...kfake.Opt) *rig {
 	r := &rig{T: t, cluster: c, story: story}
 	r.cfg = Config{Brokers: c.ListenAddrs(), TransactionTimeout: 5 * time.Minute}
 	r.cfg.SetDefaults()
+	r.cfg.patience = 200 * time.Millisecond
 	r.cfg.extra = []kgo.Opt{
 		kgo.RetryBackoffFn(func(int) time.Duration { return 5 * time.Millisecond }),
 		kgo.RequestRetries(3), kgo.MetadataMinAge(20 * time.Millisecond),
@@ -132,6 +133,7 @@ func (r *rig) verify(last int) {
 func sizes(tx int) int { return 1 + tx*7919%37 }
 
 func TestSink_CarriesAStory(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, &publishtest.Story{Transactions: 300, Size: sizes, Entry: func(tx int) []capture.Entry {
 		return []capture.Entry{{Key: fmt.Sprintf("s/%d", tx%3), Value: []byte(fmt.Sprint(tx))}}
 	}})

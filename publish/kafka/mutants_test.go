@@ -64,6 +64,7 @@ func (s stale) Load(context.Context, string) (checkpoint.Checkpoint, error) { re
 // Each of the rules is needed: without it, one accident makes readers see something
 // wrong; with it, the same accident does no harm. This also proves that the verifier sees.
 func TestRules_AreNeeded(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		rule string
 		// run brings the accident about, with the rule broken or not.

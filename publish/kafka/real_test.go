@@ -27,6 +27,7 @@ func newRealRig(t *testing.T, brokers []string, story *publishtest.Story) *rig {
 	t.Helper()
 	r := &rig{T: t, story: story, cfg: Config{Brokers: brokers, TransactionTimeout: 30 * time.Second}}
 	r.cfg.SetDefaults()
+	r.cfg.patience = time.Second
 	r.publish = publish.Config{TransactionTimeout: r.cfg.TransactionTimeout}
 	r.publish.SetDefaults()
 	return r
@@ -66,6 +67,7 @@ func remake(t *testing.T, a *kadm.Client) {
 // What the in-memory cluster cannot show: markers that come late, CONCURRENT_TRANSACTIONS,
 // the states of the coordinator, and real logins.
 func TestRealBrokers(t *testing.T) {
+	t.Parallel()
 	k := servers.Shared(t).KafkaWith(servers.KafkaConfig{Auth: true})
 	a := admin(t, k)
 	story := func(n int) *publishtest.Story {

@@ -137,6 +137,9 @@ func (s *Sink) Fence(ctx context.Context) error {
 	return nil
 }
 
+// Fences reports whether Fence keeps older owners off, whatever they run.
+func (s *Sink) Fences() bool { return s.transactional() }
+
 // fenceOnce takes our transactional id once, without using it.
 func (s *Sink) fenceOnce(ctx context.Context) error {
 	for {
@@ -173,7 +176,8 @@ func (s *Sink) fenceOnce(ctx context.Context) error {
 // before Kafka 3.0 do not say.
 func (s *Sink) ensureCheckpointTopic(ctx context.Context, proto protocol) error {
 	topic := checkpoint.TopicName(s.name)
-	for try := 1; s.transactional() && proto.describes && !s.cfg.New; try++ {
+	gone := missing{topic: topic, patience: s.cfg.patience, log: s.log}
+	for s.transactional() && proto.describes && !s.cfg.New {
 		used, committed, err := s.history(ctx) // first: the order above makes this one decisive
 		if err != nil {
 			return fmt.Errorf("describe the transactional id %s: %w", s.id, err)
@@ -186,7 +190,7 @@ func (s *Sink) ensureCheckpointTopic(ctx context.Context, proto protocol) error 
 		if !lost {
 			break
 		}
-		if try == 5 { // a broker's metadata may lag behind for a moment
+		if gone.certain() {
 			return fmt.Errorf("%w: its topic %s was deleted, although the pipeline has run; restore the topic, or start anew with --new: everything from the tables on is then published again", checkpoint.ErrUnusable, topic)
 		}
 		if err := sleep(ctx, 4*pause); err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/headwaterdb/headwater/capture"
 	"github.com/headwaterdb/headwater/checkpoint"
@@ -23,6 +26,7 @@ import (
 )
 
 func TestSink_AtLeastOnceLosesNothing(t *testing.T) {
+	t.Parallel()
 	r, n := lossyRig(t, &publishtest.Story{Transactions: 100, Size: sizes, Batch: func() int { return 11 }})
 	r.small()
 	r.cfg.Delivery = AtLeastOnce
@@ -46,6 +50,7 @@ func TestSink_AtLeastOnceLosesNothing(t *testing.T) {
 // The checkpoint must not be ahead of the records, whatever is lost (section 16 of the
 // protocol: flush first).
 func TestSink_AtLeastOnceWritesTheCheckpointLast(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, &publishtest.Story{Transactions: 30, Size: sizes})
 	r.cfg.Delivery = AtLeastOnce
 	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: dataTopic, Err: kerr.InvalidRecord, Count: -1})
@@ -58,6 +63,7 @@ func TestSink_AtLeastOnceWritesTheCheckpointLast(t *testing.T) {
 }
 
 func TestSink_AtLeastOnceFencesAnExactlyOnceOwner(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, &publishtest.Story{Transactions: 10, Size: sizes})
 	old := r.sink()
 	if err := old.Fence(t.Context()); err != nil {
@@ -78,6 +84,7 @@ func TestSink_AtLeastOnceFencesAnExactlyOnceOwner(t *testing.T) {
 // Brokers without KIP-890 part 2: a commit that was sent more than once is followed by a
 // new fence, so that its late copy cannot hit the next transaction.
 func TestSink_OldBrokers(t *testing.T) {
+	t.Parallel()
 	old := kversion.V3_6_0()
 	t.Run("CarryAStory", func(t *testing.T) {
 		r := newRig(t, &publishtest.Story{Transactions: 100, Size: sizes}, kfake.MaxVersions(old)).small()
@@ -144,6 +151,7 @@ func begin(t testing.TB, s *Sink) publish.Tx {
 }
 
 func TestSink_WritesTheCheckpointLast(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	s := r.sink()
 	tx := begin(t, s)
@@ -180,6 +188,7 @@ func TestSink_WritesTheCheckpointLast(t *testing.T) {
 
 // A stop interrupts a Produce that waits for the brokers, and ends it soon.
 func TestSink_StopInterruptsProduce(t *testing.T) {
+	t.Parallel()
 	r, n := lossyRig(t, nil)
 	r.cfg.BufferRecords = 10
 	s := r.sink()
@@ -204,6 +213,7 @@ func TestSink_StopInterruptsProduce(t *testing.T) {
 
 // Brokers that are away end a Commit with its deadline, not never.
 func TestSink_CommitEndsWithItsDeadline(t *testing.T) {
+	t.Parallel()
 	r, n := lossyRig(t, nil)
 	r.cfg.TransactionTimeout = 1500 * time.Millisecond
 	tx := begin(t, r.sink())
@@ -223,16 +233,28 @@ func TestSink_CommitEndsWithItsDeadline(t *testing.T) {
 // brokers then give a new producer id.
 func TestFaults_37_TheEpochRunsOver(t *testing.T) {
 	t.Parallel()
-	const n = 34_000
+	const before, n = math.MaxInt16 - 100, 300
 	r := newRig(t, nil)
 	*r.cfg.Linger = 0
 	s := r.sink()
 	if err := s.Fence(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	id, _, err := s.cl.ProducerID(t.Context())
-	if err != nil {
+	// Each fence is worth a transaction here, and cheaper.
+	var fences errgroup.Group
+	fences.SetLimit(32)
+	for range before {
+		fences.Go(func() error { return s.fenceOnce(t.Context()) })
+	}
+	if err := fences.Wait(); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id, epoch, err := s.cl.ProducerID(t.Context())
+	if err != nil || epoch < before || epoch > math.MaxInt16-50 {
+		t.Fatalf("the epoch to begin with is %d, %v", epoch, err)
 	}
 	for seq := range uint64(n) {
 		s.ended = time.Time{} // the in-memory cluster needs no time between transactions
@@ -240,7 +262,7 @@ func TestFaults_37_TheEpochRunsOver(t *testing.T) {
 		if err != nil {
 			t.Fatalf("transaction %d: %v", seq, err)
 		}
-		if seq%100 == 0 {
+		if seq%10 == 0 {
 			if err := tx.Produce(t.Context(), []publish.Record{{Topic: dataTopic, Value: fmt.Appendf(nil, "%d", seq)}}); err != nil {
 				t.Fatalf("transaction %d: %v", seq, err)
 			}
@@ -255,19 +277,16 @@ func TestFaults_37_TheEpochRunsOver(t *testing.T) {
 	if cp, err := r.loader().Load(t.Context(), pipeline); err != nil || cp.Seq != n {
 		t.Errorf("the checkpoint is %+v, %v", cp, err)
 	}
-	if got := len(r.committed()[0]); got != n/100 {
-		t.Errorf("%d records are visible, want %d", got, n/100)
+	if got := len(r.committed()[0]); got != n/10 {
+		t.Errorf("%d records are visible, want %d", got, n/10)
 	}
 }
 
 func TestTopics_EnsureMakesTheTopicOnce(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	r.cfg.Topics = TopicConfig{Create: new(true), Partitions: 5, Settings: map[string]string{"retention.ms": "1234567"}}
-	topics, err := NewTopics(r.cfg, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer topics.Close()
+	topics := r.topics()
 	made := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Observe: true, Count: -1})
 	for range 3 {
 		if n, err := topics.Ensure(t.Context(), "shop.public.orders", false); n != 5 || err != nil {
@@ -286,12 +305,7 @@ func TestTopics_EnsureMakesTheTopicOnce(t *testing.T) {
 	}
 
 	r.cfg.Topics.Create = new(false)
-	topics, err = NewTopics(r.cfg, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer topics.Close()
-	if _, err := topics.Ensure(t.Context(), "missing", false); !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "topics.create") {
+	if _, err := r.topics().Ensure(t.Context(), "missing", false); !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "topics.create") {
 		t.Errorf("Ensure returned %v", err)
 	}
 }
@@ -322,20 +336,29 @@ func (e *ensuringEncoder) Encode(ctx context.Context, b *capture.Batch, out *pub
 	return e.Encoder.Encode(ctx, b, out)
 }
 
+// topics returns the maker of topics of one instance.
+func (r *rig) topics() *Topics {
+	r.Helper()
+	topics, err := NewTopics(r.cfg, nil)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Cleanup(topics.Close)
+	return topics
+}
+
+// ensuring returns an instance that makes sure of its topic.
+func (r *rig) ensuring(s publish.Sink) *publish.Publisher {
+	r.Helper()
+	return publish.New(pipeline, r.publish, publish.Parts{
+		Source: r.story.Source(), Sink: s, Checkpoints: r.loader(),
+		Encoder: &ensuringEncoder{Encoder: publishtest.Encoder{Topic: dataTopic, Partitions: partitions}, topics: r.topics()},
+	})
+}
+
 // Rule R15: records that were committed are gone, and going on would hide that.
 func TestTopics_ADeletedOneStopsThePipeline(t *testing.T) {
-	instance := func(r *rig, s publish.Sink) *publish.Publisher {
-		r.Helper()
-		topics, err := NewTopics(r.cfg, nil)
-		if err != nil {
-			r.Fatal(err)
-		}
-		r.Cleanup(topics.Close)
-		return publish.New(pipeline, r.publish, publish.Parts{
-			Source: r.story.Source(), Sink: s, Checkpoints: r.loader(),
-			Encoder: &ensuringEncoder{Encoder: publishtest.Encoder{Topic: dataTopic, Partitions: partitions}, topics: topics},
-		})
-	}
+	t.Parallel()
 	begin := func(t *testing.T) *rig {
 		return newRig(t, &publishtest.Story{Transactions: 60, Size: sizes, Batch: func() int { return 11 }}).small()
 	}
@@ -362,30 +385,22 @@ func TestTopics_ADeletedOneStopsThePipeline(t *testing.T) {
 	t.Run("InTheSameLife", func(t *testing.T) {
 		t.Parallel()
 		r := begin(t)
-		wantRefused(t, r.supervise(t.Context(), instance(r, steppedSink{r.sink(), then(r, nothing)})))
-		wantRefused(t, r.supervise(t.Context(), instance(r, r.sink())))
+		wantRefused(t, r.supervise(t.Context(), r.ensuring(steppedSink{r.sink(), then(r, nothing)})))
+		wantRefused(t, r.supervise(t.Context(), r.ensuring(r.sink())))
 	})
 	t.Run("AfterARestart", func(t *testing.T) {
 		t.Parallel()
 		r := begin(t)
 		crash := func() error { return errCrash }
-		if err := r.supervise(t.Context(), instance(r, steppedSink{r.sink(), then(r, crash)})); !errors.Is(err, errCrash) {
+		if err := r.supervise(t.Context(), r.ensuring(steppedSink{r.sink(), then(r, crash)})); !errors.Is(err, errCrash) {
 			t.Fatal(err)
 		}
-		wantRefused(t, r.supervise(t.Context(), instance(r, r.sink())))
+		wantRefused(t, r.supervise(t.Context(), r.ensuring(r.sink())))
 	})
 	t.Run("AndMadeAgainBetweenTwoRuns", func(t *testing.T) {
 		t.Parallel()
 		r := begin(t)
-		made := func() *Topics {
-			topics, err := NewTopics(r.cfg, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(topics.Close)
-			return topics
-		}
-		topics := made()
+		topics := r.topics()
 		ensure := func(topics *Topics) error {
 			_, err := topics.Ensure(t.Context(), dataTopic, true)
 			return err
@@ -399,7 +414,7 @@ func TestTopics_ADeletedOneStopsThePipeline(t *testing.T) {
 		var err error
 		r.until(func() bool { err = ensure(topics); return err != nil }) // metadata are cached for a moment
 		wantRefused(t, err)
-		if err := ensure(made()); err != nil { // a person has started again
+		if err := ensure(r.topics()); err != nil { // a person has started again
 			t.Error(err)
 		}
 	})
@@ -407,8 +422,97 @@ func TestTopics_ADeletedOneStopsThePipeline(t *testing.T) {
 		t.Parallel()
 		r := begin(t)
 		again := func() error { return r.cluster.CreateTopic(dataTopic, partitions, nil) }
-		wantRefused(t, r.supervise(t.Context(), instance(r, steppedSink{r.sink(), then(r, again)})))
+		wantRefused(t, r.supervise(t.Context(), r.ensuring(steppedSink{r.sink(), then(r, again)})))
 	})
+}
+
+// A broker that has just started does not know topics that exist, and one that has just
+// become a leader does not know a topic's id. Both heal, so neither stops a pipeline.
+func TestTopics_BrokersThatLagStopNothing(t *testing.T) {
+	t.Parallel()
+	// lagging lets the cluster deny that topics exist, for the next n requests that name any.
+	lagging := func(r *rig, n int) (denied func() int) {
+		var left atomic.Int64
+		left.Store(int64(n))
+		r.cluster.ControlKey(int16(kmsg.Metadata), func(request kmsg.Request) (kmsg.Response, error, bool) {
+			r.cluster.KeepControl()
+			asked := request.(*kmsg.MetadataRequest)
+			if len(asked.Topics) == 0 || left.Add(-1) < 0 {
+				return nil, nil, false
+			}
+			resp := asked.ResponseKind().(*kmsg.MetadataResponse)
+			for _, t := range asked.Topics {
+				unknown := kmsg.NewMetadataResponseTopic()
+				unknown.Topic, unknown.ErrorCode = t.Topic, kerr.UnknownTopicOrPartition.Code
+				resp.Topics = append(resp.Topics, unknown)
+			}
+			return resp, nil, true
+		})
+		return func() int { return n - int(max(left.Load(), 0)) }
+	}
+	begin := func(t *testing.T) *rig {
+		r := newRig(t, &publishtest.Story{Transactions: 60, Size: sizes, Batch: func() int { return 11 }}).small()
+		r.cfg.patience = 2 * time.Minute
+		return r
+	}
+	t.Run("ATopicIsLookedForAgain", func(t *testing.T) {
+		t.Parallel()
+		r := begin(t)
+		for name, c := range map[string]struct{ create, known bool }{"pinned": {true, true}, "made by hand": {false, false}} {
+			r.cfg.Topics.Create = &c.create
+			topics := r.topics()
+			denied := lagging(r, 8)
+			if n, err := topics.Ensure(t.Context(), dataTopic, c.known); n != partitions || err != nil || denied() != 8 {
+				t.Errorf("%s: Ensure returned %d, %v after %d answers", name, n, err, denied())
+			}
+		}
+	})
+	t.Run("WhenAPipelineStarts", func(t *testing.T) {
+		t.Parallel()
+		r := begin(t)
+		if err := r.supervise(t.Context(), r.ensuring(steppedSink{r.sink(), nth("committed", 4, errCrash)})); !errors.Is(err, errCrash) {
+			t.Fatal(err)
+		}
+		denied := lagging(r, 8)
+		r.finish(r.ensuring(r.sink()))
+		r.verify(60)
+		if denied() != 8 {
+			t.Errorf("%d answers", denied())
+		}
+	})
+	t.Run("BetweenFenceAndRead", func(t *testing.T) {
+		t.Parallel()
+		r := begin(t)
+		if err := r.supervise(t.Context(), r.ensuring(steppedSink{r.sink(), nth("committed", 4, errCrash)})); !errors.Is(err, errCrash) {
+			t.Fatal(err)
+		}
+		fenced := 0
+		var denied func() int
+		r.finish(r.ensuring(steppedSink{r.sink(), func(_ context.Context, step string) error {
+			if step == "fenced" {
+				if fenced++; fenced == 1 {
+					denied = lagging(r, 1)
+				}
+			}
+			return nil
+		}}))
+		r.verify(60)
+		if denied() != 1 || fenced < 2 {
+			t.Errorf("%d answers, fenced %d times", denied(), fenced)
+		}
+	})
+	for _, e := range []*kerr.Error{kerr.UnknownTopicID, kerr.UnknownTopicOrPartition} {
+		t.Run("WithRecordsUnderWay: "+e.Message, func(t *testing.T) {
+			t.Parallel()
+			r := begin(t)
+			h := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: dataTopic, Err: e, Count: 12})
+			r.finish(r.ensuring(r.sink()))
+			r.verify(60)
+			if h.Hits() != 12 {
+				t.Errorf("%d faults", h.Hits())
+			}
+		})
+	}
 }
 
 func TestSink_CheckFindsWhatIsWrong(t *testing.T) {
@@ -476,6 +580,7 @@ func TestSink_CheckFindsWhatIsWrong(t *testing.T) {
 }
 
 func TestSink_ReleaseEndsWhatIsOpen(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil)
 	r.cfg.TransactionTimeout = 10 * time.Minute
 	s := r.sink()

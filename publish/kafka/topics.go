@@ -54,26 +54,30 @@ func newAdmin(cfg *Config, log *slog.Logger) (*kgo.Client, *slog.Logger, error) 
 // Ensure makes the topic unless it exists, waits until every partition has a leader and
 // returns how many there are. It asks each time, since a topic may be deleted in between.
 //
-// A topic that is known to hold records is not made. When it is missing, or since the last
-// call another has taken its place, those records are gone, and the error matches
-// [publish.ErrRefused].
+// A topic that is known to hold records is not made. When it stays missing, or since the
+// last call another has taken its place, those records are gone, and the error matches
+// [publish.ErrRefused]. This is the place to tell: that a leader does not know a topic when
+// a record comes may only mean that it has just become the leader.
 func (t *Topics) Ensure(ctx context.Context, topic string, known bool) (int32, error) {
 	d, err := ensure(ctx, t.admin, newTopic{
 		name: topic, create: *t.cfg.Topics.Create && !known, known: known, partitions: t.cfg.Topics.Partitions,
-		replication: t.cfg.Topics.Replication, settings: t.cfg.Topics.Settings,
+		replication: t.cfg.Topics.Replication, settings: t.cfg.Topics.Settings, patience: t.cfg.patience,
 	}, t.log)
 	if is(err, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed) {
 		err = refused(err, fmt.Sprintf("grant Create, Describe and Write on Topic %s, or make the topic by hand", topic))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if seen, ok := t.ids[topic]; err == nil && known && ok && seen != d.ID {
+	seen, none := t.ids[topic], kadm.TopicID{} // brokers before Kafka 2.8 give topics no id
+	if err == nil && known && seen != d.ID && seen != none && d.ID != none {
 		err = lost(kerr.UnknownTopicID)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("topic %s: %w", topic, t.cfg.explain(err, true))
 	}
-	t.ids[topic] = d.ID
+	if d.ID != none {
+		t.ids[topic] = d.ID
+	}
 	return int32(len(d.Partitions)), nil
 }
 
@@ -84,10 +88,11 @@ func (t *Topics) Close() { t.admin.Close() }
 type newTopic struct {
 	name        string
 	create      bool
-	known       bool // it has existed: a moment without it is looked at again
+	known       bool // it has held records
 	partitions  int32
 	replication int16 // 0: 3, or as many as there are brokers
 	settings    map[string]string
+	patience    time.Duration // with a missing topic that is not to be made
 }
 
 // pause is between two looks at what the brokers' metadata show.
@@ -95,8 +100,8 @@ const pause = 50 * time.Millisecond
 
 // ensure is Ensure for any topic.
 func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Logger) (kadm.TopicDetail, error) {
-	created := false
-	for look := 1; ; look++ {
+	created, gone := false, missing{topic: want.name, patience: want.patience, log: log}
+	for {
 		meta, err := admin.Metadata(ctx, want.name)
 		if err != nil {
 			return kadm.TopicDetail{}, err
@@ -106,10 +111,10 @@ func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Lo
 		case d.Err == nil && len(d.Partitions) > 0 && led(d):
 			return d, nil
 		case d.Err == nil, kerr.IsRetriable(d.Err) && !errors.Is(d.Err, kerr.UnknownTopicOrPartition):
-			// There, but not ready.
+			gone.since = time.Time{} // there, but not ready
 		case !errors.Is(d.Err, kerr.UnknownTopicOrPartition):
 			return d, d.Err
-		case want.known && look < 5: // a broker's metadata may lag behind for a moment
+		case !want.create && !gone.certain():
 		case want.known:
 			return d, lost(d.Err)
 		case !want.create:
@@ -125,6 +130,23 @@ func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Lo
 			return d, err
 		}
 	}
+}
+
+// A missing topic is looked for again until patience has passed.
+type missing struct {
+	topic    string
+	patience time.Duration
+	log      *slog.Logger
+	since    time.Time // zero: it has not been missed yet
+}
+
+// certain is called when the topic was not found, and reports whether that is certain.
+func (m *missing) certain() bool {
+	if m.since.IsZero() {
+		m.since = time.Now()
+		m.log.Warn("a topic is missing; it is looked for again, because a broker that has just started may not know it yet", "topic", m.topic, "for", m.patience)
+	}
+	return time.Since(m.since) >= m.patience
 }
 
 // led reports whether every partition has a leader.

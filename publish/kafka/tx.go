@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,11 +40,6 @@ type tx struct {
 func (t *tx) settle(r *kgo.Record, err error) {
 	if err == nil {
 		return
-	}
-	// The client does not write to a topic that has taken another's place. If it is the
-	// checkpoint's, Fence has the right words.
-	if is(err, kerr.UnknownTopicID) && r.Topic != checkpoint.TopicName(t.s.name) {
-		err = lost(err)
 	}
 	t.fail(fmt.Errorf("record for topic %s, partition %d: %w", r.Topic, r.Partition, err))
 }
@@ -184,6 +178,13 @@ func (t *tx) flush(ctx context.Context) error {
 // end is state COMMIT. Nil means decided and durable; anything else, and the outcome is
 // unknown, whatever a second attempt might say (rule R10).
 func (t *tx) end(ctx context.Context) error {
+	// A new topic's records may be acknowledged before the client has taken the topic into
+	// its list, under a lock (franz-go 1.22.2, storePartitionsUpdate). EndTransaction goes
+	// by that list: it would find nothing written, abort, and return nil. Nothing is
+	// buffered any more, so that aborting it only waits for the lock.
+	if err := t.cl.AbortBufferedRecords(ctx); err != nil {
+		return fmt.Errorf("wait for the client: %w", err)
+	}
 	// The client may have renewed its producer id on the way. The records that were
 	// acknowledged before that belong to a transaction which is aborted.
 	id, epoch, err := t.cl.ProducerID(ctx)
@@ -199,9 +200,6 @@ func (t *tx) end(ctx context.Context) error {
 	took := t.s.ended.Sub(began)
 	t.s.metrics.end.Observe(took.Seconds())
 	if err != nil {
-		if is(err, kerr.UnknownTopicID) && !strings.Contains(err.Error(), checkpoint.TopicName(t.s.name)) { // as in settle
-			return lost(err)
-		}
 		if err = t.s.classify(err); errors.Is(err, publish.ErrFenced) || errors.Is(err, publish.ErrRefused) {
 			return err
 		}
