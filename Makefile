@@ -4,6 +4,7 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME    ?= 5s
+SOURCE      ?= postgres
 # Packages whose tests run under the race detector: those with goroutines of their own.
 RACE = ./capture/... ./checkpoint/... ./publish/... ./snapshot/... ./schema/...
 
@@ -25,19 +26,20 @@ race: ## The tests of every package but integration, with the race detector
 	$(GO) test -race -timeout 20m $(RACE)
 	$(GO) test -timeout 20m ./cmd/... ./integration/servers
 
-integration: ## The whole program: real PostgreSQL, Kafka and registry, killed at random
+integration: ## The whole program: real databases, Kafka and registry, killed at random
 	$(GO) test -timeout 40m ./integration
 
 fuzz: ## Every fuzz target, $(FUZZTIME) each
 	@for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; \
 	  done; \
 	done
 
-lint: ## Format, vet, staticcheck
+lint: ## Format, vet, staticcheck, and that it builds for macOS
 	@out=$$($(GO) run $(GOFUMPT) -l .); if [ -n "$$out" ]; then echo "not formatted, run make fmt:"; echo "$$out"; exit 1; fi
 	$(GO) vet ./...
+	GOOS=darwin $(GO) build -o /dev/null ./cmd/headwater
 	$(GO) run $(STATICCHECK) ./...
 
 fmt: ## Format the code
@@ -47,8 +49,8 @@ bench: ## Speed and memory: figures and ratios of one run, medians of 3
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./capture/... ./schema/... ./publish/...
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./integration
 
-demo: ## See rows travel, and the program survive SIGKILL (nothing but Go needed)
-	$(GO) run ./cmd/headwater demo
+demo: ## See rows travel, and the program survive SIGKILL (SOURCE=postgres, mysql or mariadb)
+	$(GO) run ./cmd/headwater demo --source $(SOURCE)
 
 clean: ## Remove what was built
 	rm -rf bin dist

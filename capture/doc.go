@@ -4,7 +4,7 @@
 // It does no I/O, starts no goroutine and imports the standard library only.
 //
 // A [Source] reads one database's log. The readers live in the sub-packages:
-// capture/postgres, and later capture/mysql and capture/oracle.
+// capture/postgres, capture/mysql, and later capture/oracle.
 //
 // # One batch, one owner
 //

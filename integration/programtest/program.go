@@ -1,4 +1,3 @@
-// Package programtest builds the program for tests that run it.
 package programtest
 
 import (

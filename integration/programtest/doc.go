@@ -1,0 +1,2 @@
+// Package programtest builds the program for tests that run it.
+package programtest
