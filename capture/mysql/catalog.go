@@ -56,18 +56,27 @@ func (c *catalog) origin(f flavour, database string) *capture.Origin {
 	return o
 }
 
-// fromLog makes what the rows that follow tm are read and shown by.
-func (c *catalog) fromLog(ctx context.Context, db *conn, srv *server, tm *tableMap) (*logTable, error) {
+// fromLog makes what the rows that follow tm are read and shown by. earlier is what the
+// table was before, nil if that is not known.
+func (c *catalog) fromLog(ctx context.Context, db *conn, srv *server, tm *tableMap, earlier *logTable) (*logTable, error) {
 	facts, err := readFacts(ctx, db, srv, tm.table)
 	if err != nil {
 		return nil, err
 	}
 	t := &logTable{tm: tm}
-	if t.plan, err = newPlan(c.origin(srv.flavour, tm.table.Schema), tm, facts); err != nil {
+	var before *plan
+	if earlier != nil {
+		before = earlier.plan
+	}
+	if t.plan, err = planAfter(c.origin(srv.flavour, tm.table.Schema), tm, facts, before); err != nil {
+		return nil, err
+	}
+	t.gone = facts == nil
+	if err := t.plan.refuseUnsure(srv); err != nil {
 		return nil, err
 	}
 	if srv.flavour == mariaDB {
-		if t.history, err = readHistory(ctx, db, tm.table, tm.columns); err != nil {
+		if t.history, err = readHistory(ctx, db, t.plan, tm, earlier); err != nil {
 			return nil, err
 		}
 	}
@@ -235,19 +244,60 @@ func (s *Source) readTables(ctx context.Context, db *conn) ([]tableInfo, error) 
 	return out, nil
 }
 
-// exist returns those of the tables that are there now.
-func exist(ctx context.Context, db *conn, ids []capture.TableID) ([]capture.TableID, error) {
-	var out []capture.TableID
-	for _, id := range ids {
+// harmful looks whether a statement that changed rows without logging them could have
+// changed rows of captured tables: by itself, by a trigger, a view or a function. It says
+// what speaks for that, or "" if nothing does, as far as the catalog of today tells.
+func (s *Source) harmful(ctx context.Context, db *conn, q *statement) (doubt string, err error) {
+	switch {
+	case q.table.Schema == "mysql" && strings.HasPrefix(q.table.Name, "rds_"):
+		return "", nil // a hosted server's own, which nobody else writes to
+	case q.table.Name == "" || len(q.names) > maxNames:
+		return "it is not plain enough to say which tables it changes", nil
+	}
+	for _, id := range q.names {
+		if !s.captures(id) {
+			continue
+		}
 		rows, err := db.query(ctx, "SELECT 1 FROM information_schema.TABLES WHERE "+named(id))
 		if err != nil {
-			return nil, fmt.Errorf("look for the table %s: %w", id, err)
+			return "", fmt.Errorf("look for the table %s: %w", id, err)
 		}
-		if len(rows) > 0 {
-			out = append(out, id)
+		if len(rows) > 0 || id == q.table {
+			return fmt.Sprintf("it seems to change %s", id), nil
 		}
 	}
-	return out, nil
+	rows, err := db.query(ctx, "SELECT COUNT(DISTINCT PRIVILEGE_TYPE) FROM information_schema.USER_PRIVILEGES WHERE REPLACE(GRANTEE, '''', '') = CURRENT_USER() AND PRIVILEGE_TYPE IN ('TRIGGER', 'EXECUTE')")
+	if err != nil {
+		return "", fmt.Errorf("look for the right to see triggers: %w", err)
+	}
+	if len(rows) != 1 || rows[0][0] != "2" {
+		return fmt.Sprintf("the pipeline's user may not see whether %s has triggers that change captured tables, or it calls functions that do", q.table), nil
+	}
+	for _, look := range []struct{ sql, doubt string }{
+		{"SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE LIKE '%%VIEW' AND TABLE_SCHEMA = %s AND TABLE_NAME = %s", "it names the view %s"},
+		{"SELECT ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = %s AND ROUTINE_NAME = %s", "it names the function %s, which may change rows"},
+	} {
+		for _, id := range q.names {
+			rows, err := db.query(ctx, fmt.Sprintf(look.sql, quoteText(id.Schema), quoteText(id.Name)))
+			if err != nil {
+				return "", fmt.Errorf("look for %s: %w", id, err)
+			}
+			if len(rows) > 0 {
+				return fmt.Sprintf(look.doubt, id), nil
+			}
+		}
+	}
+	rows, err = db.query(ctx, "SELECT (SELECT COUNT(*) FROM information_schema.TRIGGERS WHERE EVENT_OBJECT_SCHEMA = TABLE_SCHEMA AND EVENT_OBJECT_TABLE = TABLE_NAME) "+
+		"FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND "+named(q.table))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("look for the triggers of %s: %w", q.table, err)
+	case len(rows) == 0:
+		return fmt.Sprintf("the table %s that it changes is temporary or gone by now", q.table), nil
+	case rows[0][0] != "0":
+		return fmt.Sprintf("the table %s that it changes has triggers", q.table), nil
+	}
+	return "", nil
 }
 
 // sequenceColumns are those of a sequence of MariaDB, whose state is logged as a row.

@@ -88,6 +88,10 @@ func (srv *server) settingFaults() []*capture.Finding {
 		fault("SET GLOBAL binlog_row_metadata = 'FULL', and in the server's configuration",
 			"binlog_row_metadata is %s, so that the log does not name the columns of its rows", m)
 	}
+	if srv.vars["lower_case_table_names"] == "2" {
+		fault("keep the server's tables on a file system that tells names by case, or set lower_case_table_names = 1 before the server is initialized",
+			"lower_case_table_names is 2, so that statements and rows call one table by several names")
+	}
 	if i := srv.vars["binlog_row_image"]; i == "MINIMAL" {
 		fault("SET GLOBAL binlog_row_image = 'FULL', and in the server's configuration",
 			"binlog_row_image is MINIMAL, so that the log leaves out what the server puts into new rows by itself")
@@ -124,7 +128,7 @@ func (c *checker) settings(context.Context) error {
 			"gtid_mode is %s: the pipeline is bound to this one server, and reading tables takes snapshot_lock: allow", v["gtid_mode"])
 	}
 	if c.srv.flavour == mariaDB && v["gtid_strict_mode"] != "ON" {
-		c.warn("SET GLOBAL gtid_strict_mode = ON", "gtid_strict_mode is OFF: the order of GTIDs in the log is not enforced, and exactly once depends on it after a failover")
+		c.warn("SET GLOBAL gtid_strict_mode = ON", "gtid_strict_mode is OFF: servers may log a domain in different orders, or one number twice, and exactly once depends on that after a failover")
 	}
 	const day = 24 * 60 * 60
 	if n, err := strconv.ParseFloat(v["binlog_expire_logs_seconds"], 64); err == nil && n > 0 && n < day {

@@ -77,7 +77,7 @@ type Config struct {
 	// again, and still finds its place when the server purges old logs. Default 10 s.
 	HeartbeatInterval time.Duration `yaml:"heartbeat_interval"`
 	// ReadTimeout is how long the server may say nothing at all before the connection
-	// counts as dead. It sends a heartbeat every second. Default 30 s.
+	// counts as dead. It sends a heartbeat five times a second. Default 30 s.
 	ReadTimeout time.Duration `yaml:"read_timeout"`
 	// BatchBytes is the size at which a transaction is handed on in parts; at a commit
 	// a quarter of it is enough. Smaller batches cost more hand-overs, larger ones

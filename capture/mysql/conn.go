@@ -29,6 +29,8 @@ type conn struct {
 	db  *client.Conn
 	net *bufferedConn
 	id  uint32 // of the session, as the server counts
+	// with is the server that it is with, once connectTo has asked.
+	with identity
 	// packet is the memory of the last one that readPacket returned.
 	packet []byte
 }
@@ -43,6 +45,9 @@ type bufferedConn struct {
 	// timeout bounds each read from the socket, when it is not 0.
 	timeout time.Duration
 	stopped atomic.Bool
+	// woken asks for the end of the wait for a packet; waiting says that none has begun.
+	woken   atomic.Bool
+	waiting bool
 }
 
 func (c *bufferedConn) Read(p []byte) (int, error) { return c.r.Read(p) }
@@ -53,15 +58,32 @@ func (c *bufferedConn) interrupt() {
 	_ = c.SetDeadline(time.Unix(1, 0))
 }
 
+// errWoken is what readPacket returns after wake. Nothing was read.
+var errWoken = errors.New("woken")
+
+// wake ends the wait for a packet that is going on, or the next one, of a connection with
+// a timeout.
+func (c *bufferedConn) wake() {
+	c.woken.Store(true)
+	_ = c.SetReadDeadline(time.Unix(1, 0))
+}
+
 // A socket is what a bufferedConn's buffer is filled from.
 type socket struct{ *bufferedConn }
 
 func (s socket) Read(p []byte) (int, error) {
-	if s.timeout > 0 {
+	for s.timeout > 0 {
 		// The clock runs while we wait for the server, not while the server waits for us.
 		_ = s.SetReadDeadline(time.Now().Add(s.timeout))
 		if s.stopped.Load() {
 			return 0, os.ErrDeadlineExceeded // it was stopped before that
+		}
+		if s.waiting && s.woken.Swap(false) {
+			return 0, errWoken
+		}
+		n, err := s.Conn.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !s.woken.Load() {
+			return n, err
 		}
 	}
 	return s.Conn.Read(p)
@@ -128,9 +150,10 @@ func (s *Source) connect(ctx context.Context) (*conn, error) {
 
 // pinned are settings of every session. net_write_timeout is how long we may be held up
 // by whoever takes our batches, or read a table without a key, before the server gives
-// up: a day.
-const pinned = "SET time_zone = '+00:00', sql_mode = '', net_write_timeout = 86400, wait_timeout = 86400, " +
-	"lock_wait_timeout = 60, sql_select_limit = DEFAULT, autocommit = 1"
+// up: a day. Days that no calendar has are compared like others, where they are keys. Columns
+// that MySQL adds as a primary key are shown, since they are in the log.
+const pinned = "SET time_zone = '+00:00', sql_mode = 'ALLOW_INVALID_DATES', net_write_timeout = 86400, wait_timeout = 86400, " +
+	"lock_wait_timeout = 60, sql_select_limit = DEFAULT, autocommit = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = ON */"
 
 // connectError says in one sentence why there is no connection.
 func connectError(a *address, err error) error {
@@ -240,7 +263,9 @@ func (c *conn) readPacket() ([]byte, error) {
 		c.packet = nil // one huge row does not stay resident for ever
 	}
 	for {
+		c.net.waiting = len(c.packet) == 0
 		head, err := c.net.r.Peek(4)
+		c.net.waiting = false
 		if err != nil {
 			return nil, err
 		}

@@ -3,8 +3,11 @@ package mysql
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,6 +65,24 @@ func (l *lab) resetLog() {
 	}
 }
 
+// purge removes all files of the log but the last. A server keeps what its engine needs, or
+// a session that has just ended.
+func (l *lab) purge() {
+	l.t.Helper()
+	status := "SHOW MASTER STATUS"
+	if strings.HasPrefix(l.server.Version, "9") {
+		status = "SHOW BINARY LOG STATUS"
+	}
+	file := l.ask(status)
+	for began := time.Now(); l.ask("SHOW BINARY LOGS") != file; {
+		if time.Since(began) > 2*time.Minute {
+			l.t.Fatalf("the server does not purge what lies before %s", file)
+		}
+		l.exec("PURGE BINARY LOGS TO '" + file + "'")
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 func TestVerify_NamesEveryGap(t *testing.T) {
 	someKinds(t, func(t *testing.T, kind string) {
 		maria := strings.HasPrefix(kind, "MariaDB")
@@ -114,14 +135,7 @@ func TestVerify_NamesEveryGap(t *testing.T) {
 
 		// Purged.
 		l.exec("FLUSH BINARY LOGS", "INSERT INTO t VALUES (3)", "FLUSH BINARY LOGS")
-		file := l.ask(map[bool]string{true: "SHOW MASTER STATUS", false: "SHOW BINARY LOG STATUS"}[!strings.HasPrefix(l.server.Version, "9")])
-		for range 100 { // MariaDB purges only what its engine has let go of
-			l.exec("PURGE BINARY LOGS TO '" + file + "'")
-			if l.ask("SHOW BINARY LOGS") == file {
-				break
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
+		l.purge()
 		missing := fmt.Sprintf("%s:", at.Source.Server)
 		if maria {
 			missing = "purged"
@@ -251,7 +265,7 @@ func TestFileMode_GoesOnByPlaces(t *testing.T) {
 	stop()
 
 	l.exec("FLUSH BINARY LOGS")
-	l.exec("PURGE BINARY LOGS TO '" + l.ask("SHOW BINARY LOG STATUS") + "'")
+	l.purge()
 	l.lost(r, "oldest log file")
 	l.exec("RESET BINARY LOGS AND GTIDS")
 	l.lost(r, "reset")
@@ -295,4 +309,163 @@ func TestStream_GoesOnExactlyAfterTheServerCrashed(t *testing.T) {
 			t.Errorf("%d changes before and %d after", len(first.lines()), len(rest.lines()))
 		}
 	}, "MySQL 9", "MariaDB 11")
+}
+
+// nextSecond waits until the server's clock has gone on.
+func (l *lab) nextSecond() {
+	l.t.Helper()
+	for now := l.ask("SELECT UNIX_TIMESTAMP()"); l.ask("SELECT UNIX_TIMESTAMP()") == now; {
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func TestVerify_NoticesALogThatWasResetAndHasGrown(t *testing.T) {
+	someKinds(t, func(t *testing.T, kind string) {
+		var settings []string
+		if kind == "MySQL 8.0" { // by places
+			settings = []string{"gtid_mode=OFF", "enforce_gtid_consistency=OFF"}
+		}
+		l := privateLab(t, kind, settings...)
+		l.resetLog() // its file has the first number
+		l.exec("CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT)", "INSERT INTO t VALUES ()")
+		first := l.start()
+		later := l.record(l.source(), first).last()
+		at, err := parsePosition(later.At)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.nextSecond()
+		l.resetLog()
+		l.exec("DELETE FROM t") // the log has the same statements again
+		for range 60 {
+			l.exec("INSERT INTO t VALUES ()")
+		}
+		r, err := l.db.Execute("SHOW BINARY LOGS")
+		if err != nil {
+			t.Fatal(err)
+		}
+		file, err1 := r.GetString(0, 0)
+		size, err2 := r.GetUint(0, 1)
+		if err := errors.Join(err1, err2); err != nil || file != at.At.File || size <= at.At.Pos {
+			t.Fatalf("the log ends at %s:%d, and the checkpoint stands at %s: the test proves nothing (%v)", file, size, at.At, err)
+		}
+		l.lost(first, "its log was reset")
+		l.lost(later, "its log was reset")
+	}, "MySQL 8.0", "MySQL 9", "MariaDB 10.11")
+}
+
+func TestVerify_NoticesALogThatLostItsEnd(t *testing.T) {
+	someKinds(t, func(t *testing.T, kind string) {
+		l := privateLab(t, kind)
+		l.exec("CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, v varchar(200))")
+		r := l.start()
+		l.exec("INSERT INTO t (v) VALUES ('kept')")
+		kept := l.record(l.source(), r).last()
+		// What the system has written when the power goes.
+		image := filepath.Join(t.TempDir(), "image")
+		if err := syscall.Kill(l.server.PID(), syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		err := os.CopyFS(image, os.DirFS(l.server.Dir))
+		if err := errors.Join(err, syscall.Kill(l.server.PID(), syscall.SIGCONT)); err != nil {
+			t.Fatal(err)
+		}
+		var rows []string
+		for range 200 {
+			rows = append(rows, "(REPEAT('x', 100))")
+		}
+		l.exec("INSERT INTO t (v) VALUES " + strings.Join(rows, ", "))
+		whole := l.record(l.source(small), kept)
+		cut := slices.IndexFunc(whole.pieces, func(p piece) bool { return p.inTx != nil })
+		if err := l.server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.RemoveAll(l.server.Dir), os.CopyFS(l.server.Dir, os.DirFS(image))); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.db = l.connect()
+		if err := l.source().Verify(t.Context(), kept); err != nil {
+			t.Errorf("the log has all of the checkpoint, and Verify says %v", err)
+		}
+		l.lost(whole.last(), "lost the end of its log")
+		l.lost(whole.resume(cut))
+		// Other transactions take the GTIDs of those that went.
+		for range 20 {
+			l.exec("INSERT INTO t (v) VALUES ('other')")
+		}
+		l.lost(whole.last(), "lost the end of its log")
+		if err := l.follow(l.source(), whole.resume(cut), func(piece) error { return errEnough }); !errors.Is(err, capture.ErrPositionLost) {
+			t.Errorf("a transaction that was cut and is another one now: got %v", err)
+		}
+	}, "MySQL 9", "MariaDB 10.11")
+}
+
+func TestSessions_AreAllWithTheServerOfTheLog(t *testing.T) {
+	t.Parallel()
+	a := newLab(t, "MySQL 9")
+	b := labIn(t, serverOf(t, servers.Own(t), "MySQL 9"))
+	a.exec("CREATE TABLE t (id int PRIMARY KEY)")
+	b.exec("CREATE DATABASE `"+a.name+"`", "CREATE TABLE `"+a.name+"`.t (id int PRIMARY KEY)")
+
+	// One address, behind which the server changes after a number of sessions.
+	through := func(n int) *Source {
+		targets := append(slices.Repeat([]string{a.server.Addr()}, n), b.server.Addr())
+		p := newProxy(t, targets...)
+		return a.source(func(c *Config) { c.URL = strings.Replace(c.URL, a.server.Addr(), p.Addr().String(), 1) })
+	}
+	changed := func(err error) bool {
+		return err != nil && strings.Contains(err.Error(), "leads to another server") && !errors.Is(err, capture.ErrPositionLost) && !errors.Is(err, capture.ErrMisconfigured)
+	}
+	const sessions = 4 // that Stream opens at its first start
+	for n := 1; n < sessions; n++ {
+		if err := a.follow(through(n), capture.Resume{}, func(piece) error { return errEnough }); !changed(err) {
+			t.Errorf("another server after %d sessions: got %v", n, err)
+		}
+	}
+	s := through(sessions)
+	scanner := s.Scanner()
+	stop := a.stream(s, capture.Resume{})
+	if _, err := scanner.Tables(t.Context()); !changed(err) {
+		t.Errorf("another server for the scanner: got %v", err)
+	}
+	stop()
+
+	// The stream moves on to another server.
+	s = a.source()
+	scanner = s.Scanner()
+	stop = a.stream(s, capture.Resume{})
+	target := a.target(scanner, "t")
+	v, err := scanner.View(t.Context(), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.rowsOf(scanner, "t", 1<<20) // leaves idle sessions
+	stop()
+	s.cfg.URL = b.server.URL("")
+	a.stream(s, capture.Resume{})
+	a.target(scanner, "t")
+	if err := v.Mark(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "the log comes from the server") {
+		t.Errorf("a mark of the other server's log: got %v", err)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	srv, _ := s.scan.present()
+	for range 3 {
+		c, err := scanner.connect(t.Context(), srv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		row, err := c.queryRow(t.Context(), "SELECT @@server_uuid")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if row[0] != b.ask("SELECT @@server_uuid") {
+			t.Errorf("a session of the scanner is with %s", row[0])
+		}
+	}
 }

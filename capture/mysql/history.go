@@ -18,40 +18,116 @@ import (
 // The zero value is a table without history.
 type history struct {
 	versioned bool
-	end       int // the column of the period's end
+	end       int    // the column of the period's end
+	name      string // of that
 	// hidden is the number of columns at the end that nobody declared.
 	hidden int
+	// doubt lists columns that ended a period if the table was versioned when its rows were
+	// logged, which the catalog does not tell any more.
+	doubt []int
 }
 
-// readHistory asks whether a table is system-versioned.
-func readHistory(ctx context.Context, db *conn, id capture.TableID, columns []logColumn) (history, error) {
-	var h history
+// readHistory asks whether a table was system-versioned when the rows were logged: by
+// today's catalog, or by what it said of an earlier definition, in so far as the log does
+// not contradict. Where versions have a primary key, the period's end is the last of it.
+func readHistory(ctx context.Context, db *conn, p *plan, tm *tableMap, earlier *logTable) (history, error) {
 	rows, err := db.query(ctx, `SELECT c.COLUMN_NAME, c.GENERATION_EXPRESSION FROM information_schema.TABLES t LEFT JOIN information_schema.COLUMNS c
 		ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME AND c.GENERATION_EXPRESSION IN ('ROW START', 'ROW END')
-		WHERE t.TABLE_TYPE = 'SYSTEM VERSIONED' AND `+strings.ReplaceAll(named(id), "TABLE_", "t.TABLE_"))
+		WHERE t.TABLE_TYPE = 'SYSTEM VERSIONED' AND `+strings.ReplaceAll(named(tm.table), "TABLE_", "t.TABLE_"))
 	if err != nil {
-		return h, fmt.Errorf("read the catalog about %s: %w", id, err)
+		return history{}, fmt.Errorf("read the catalog about %s: %w", tm.table, err)
 	}
-	if len(rows) == 0 {
-		return h, nil
-	}
-	index := func(name string) int {
-		return slices.IndexFunc(columns, func(c logColumn) bool { return strings.EqualFold(c.name, name) })
-	}
-	end := "row_end"
-	for _, r := range rows {
-		if r[1] == "ROW END" {
-			end = r[0]
+	if len(rows) > 0 {
+		today := history{name: "row_end"}
+		for _, r := range rows {
+			if r[1] == "ROW END" {
+				today.name = r[0]
+			}
+		}
+		if rows[0][0] == "" {
+			today.hidden = 2
+		}
+		if today.of(tm) {
+			return today, nil
 		}
 	}
-	if h.end = index(end); h.end < 0 {
-		return h, nil // rows of a time before it was versioned
+	if earlier != nil && earlier.history.versioned {
+		if h := earlier.history; h.of(tm) {
+			return h, nil
+		}
 	}
-	h.versioned = true
-	if rows[0][0] == "" {
-		h.hidden = 2
+	return doubtful(p, tm, earlier)
+}
+
+// of says whether the log may be of a table with the history h, and takes its columns from
+// it.
+func (h *history) of(tm *tableMap) bool {
+	h.end = slices.IndexFunc(tm.columns, func(c logColumn) bool { return strings.EqualFold(c.name, h.name) })
+	h.versioned = h.end >= 0 && tm.columns[h.end].isMoment() && (len(tm.key) == 0 || tm.key[len(tm.key)-1] == h.end) && (h.hidden == 0 || h.end == len(tm.columns)-1)
+	return h.versioned
+}
+
+// isMoment says whether a column may be the start or the end of a period.
+func (c *logColumn) isMoment() bool {
+	return c.typ == typeTimestamp2 && c.meta == 6 || c.typ == typeLongLong && c.unsigned
+}
+
+// doubtful looks for columns of another moment than the catalog's that could have ended a
+// period. It refuses those that nearly always do; of the others, rows tell.
+func doubtful(p *plan, tm *tableMap, earlier *logTable) (history, error) {
+	var h history
+	keyed := len(tm.key) > 0
+	for _, i := range p.drift {
+		c := &tm.columns[i]
+		if !c.isMoment() || keyed && (len(tm.key) == 1 || tm.key[len(tm.key)-1] != i) || earlier.knows(c, keyed) {
+			continue
+		}
+		start := func(j int) bool {
+			return j != i && tm.columns[j].typ == c.typ && tm.columns[j].isMoment() && !slices.Contains(tm.key, j)
+		}
+		pair := false
+		for j := range tm.columns {
+			pair = pair || start(j)
+		}
+		if !pair {
+			continue
+		}
+		if c.typ == typeTimestamp2 && (keyed || strings.EqualFold(c.name, "row_end")) {
+			return h, errDoubt(tm.table, c.name)
+		}
+		h.doubt = append(h.doubt, i)
 	}
 	return h, nil
+}
+
+// knows says that a column was seen before in the same place, when it ended no period.
+func (t *logTable) knows(c *logColumn, keyed bool) bool {
+	if t == nil || t.plan == nil || t.history.versioned || t.history.doubt != nil {
+		return false
+	}
+	e := t.plan.column(c.name)
+	if e == nil || !e.sameForm(c) || keyed != (len(t.tm.key) > 0) {
+		return false
+	}
+	return !keyed || t.tm.columns[t.tm.key[len(t.tm.key)-1]].name == c.name
+}
+
+func errDoubt(id capture.TableID, column string) error {
+	return fmt.Errorf("%w: %s was changed or dropped since its rows were logged, and whether it was system-versioned then, with column %s as the end of a row's period, neither the log nor the catalog tells; remedy: %s",
+		capture.ErrUnreadable, id, column, readAnew)
+}
+
+// check stops at a row that looks like one of a system-versioned table, where that is in
+// doubt: the present ones end with the last moment.
+func (h *history) check(t *capture.Table, before, after capture.Row) error {
+	for _, i := range h.doubt {
+		for _, row := range []capture.Row{before, after} {
+			if row != nil && isLast(&row[i]) {
+				return errDoubt(t.ID, t.Columns[i].Name)
+			}
+		}
+	}
+	return nil
 }
 
 // table returns the definition that is shown.
@@ -69,10 +145,18 @@ func (h *history) table(t *capture.Table) *capture.Table {
 	return &out
 }
 
-// present says whether the row's period has not ended: it ends with the last moment, or
-// the last transaction, that the type has.
+// present says whether the row's period has not ended.
 func (h *history) present(row capture.Row) bool {
-	v := &row[h.end]
+	switch v := &row[h.end]; v.Kind() {
+	case capture.TimestampTZ, capture.Uint:
+		return isLast(v)
+	}
+	return true // a minimal image leaves it out: it is as it was
+}
+
+// isLast says whether v is the last moment, or the last transaction, that its type has: a
+// period that has not ended ends with that.
+func isLast(v *capture.Value) bool {
 	switch v.Kind() {
 	case capture.TimestampTZ:
 		const last32, lastUnsigned32 = 1<<31*1_000_000 - 1, 1<<32*1_000_000 - 1
@@ -80,7 +164,7 @@ func (h *history) present(row capture.Row) bool {
 	case capture.Uint:
 		return v.Uint() == 1<<64-1
 	}
-	return true
+	return false
 }
 
 // view says what a change of the stored rows is to whoever looks at the present ones.

@@ -62,7 +62,7 @@ func (p place) number() uint64 {
 // A position is a [capture.Position] in parts. As JSON, with all fields:
 //
 //	{"source":{"flavor":"mysql","server":"3e11fa47-…","wire":"rows"},
-//	 "gtid":"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-57","file":"binlog.000003","pos":1234,"commit_ts":1767225600123456,
+//	 "gtid":"3e11fa47-71ca-11e1-9e33-c80aa9429562:1-57","file":"binlog.000003","pos":1234,"began":1767220000,"commit_ts":1767225600123456,
 //	 "prepared":[{"xid":"X'61',X'',1","gtid":"…","before":"…","file":"…","pos":…}]}
 type position struct {
 	Source identity
@@ -73,6 +73,10 @@ type position struct {
 	// At is the end of the last commit that was emitted whole, or a place in the log
 	// before which nothing is left, on the server Source.
 	At place
+	// Began is when the file of At was begun, in seconds since the Unix epoch: the files of
+	// a log that was reset have the same names again. It is 0 as long as At means nothing,
+	// after a move to another server.
+	Began uint32
 	// CommitTS is the time of that commit in microseconds since the Unix epoch, 0 when
 	// there was none.
 	CommitTS int64
@@ -95,6 +99,7 @@ type storedPosition struct {
 	Source identity `json:"source"`
 	GTID   *string  `json:"gtid,omitempty"`
 	place
+	Began    uint32     `json:"began,omitempty"`
 	CommitTS int64      `json:"commit_ts,omitempty"`
 	Prepared []prepared `json:"prepared,omitempty"`
 }
@@ -107,7 +112,7 @@ func parsePosition(p capture.Position) (position, error) {
 	if s.Source.Flavour != mySQL && s.Source.Flavour != mariaDB || s.File == "" {
 		return position{}, fmt.Errorf("%w: the checkpoint's position is not one of MySQL or MariaDB: it names no server or no file", capture.ErrPositionLost)
 	}
-	out := position{Source: s.Source, At: s.place, CommitTS: s.CommitTS, Prepared: s.Prepared}
+	out := position{Source: s.Source, At: s.place, Began: s.Began, CommitTS: s.CommitTS, Prepared: s.Prepared}
 	if s.GTID != nil {
 		set, err := parseGTIDs(s.Source.Flavour, *s.GTID)
 		if err != nil {
@@ -151,6 +156,9 @@ func (w *positionWriter) write(p *position) (capture.Position, error) {
 	}
 	b = append(append(b, `"file":`...), file...)
 	b = strconv.AppendUint(append(b, `,"pos":`...), p.At.Pos, 10)
+	if p.Began != 0 {
+		b = strconv.AppendUint(append(b, `,"began":`...), uint64(p.Began), 10)
+	}
 	if p.CommitTS != 0 {
 		b = strconv.AppendInt(append(b, `,"commit_ts":`...), p.CommitTS, 10)
 	}
@@ -245,14 +253,9 @@ func addGTID(set mysql.GTIDSet, g *gtid) error {
 	return nil
 }
 
-// hasGTID says whether a set holds a transaction.
+// hasGTID says whether a set of MySQL's holds a transaction. One of MariaDB's does not
+// tell: the numbers of a domain need not grow from one server to the next.
 func hasGTID(set mysql.GTIDSet, g *gtid) bool {
-	switch s := set.(type) {
-	case *mysql.MariadbGTIDSet:
-		last := s.Sets[g.domain]
-		return last != nil && last.SequenceNumber >= g.number
-	case *mysql.MysqlGTIDSet:
-		return (*s)[g.uuid][mysql.NewTag(g.tag)].Contain(mysql.IntervalSlice{{Start: int64(g.number), Stop: int64(g.number) + 1}})
-	}
-	return false
+	s, ok := set.(*mysql.MysqlGTIDSet)
+	return ok && (*s)[g.uuid][mysql.NewTag(g.tag)].Contain(mysql.IntervalSlice{{Start: int64(g.number), Stop: int64(g.number) + 1}})
 }

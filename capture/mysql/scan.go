@@ -59,28 +59,19 @@ func (s *Scanner) take() *conn {
 	return c
 }
 
-// connect returns an ordinary session with the server that the log comes from.
-func (s *Scanner) connect(ctx context.Context) (*conn, error) {
+// connect returns an ordinary session with srv, the server that the log comes from.
+func (s *Scanner) connect(ctx context.Context, srv *server) (*conn, error) {
 	for c := s.take(); c != nil; c = s.take() {
-		if c.exec(ctx, "ROLLBACK") == nil {
+		if c.with == srv.identity() && c.exec(ctx, "ROLLBACK") == nil {
 			return c, nil
 		}
 		c.close()
 	}
-	c, err := s.src.connect(ctx)
+	c, err := s.src.connectTo(ctx, srv)
 	if err != nil {
 		return nil, err
 	}
-	srv, err := s.src.identify(ctx, c)
-	if err == nil {
-		want := s.src.scan.server().identity()
-		if got := srv.identity(); got != want {
-			err = fmt.Errorf("the rows would come from the server %s and the log comes from %s", got.Server, want.Server)
-		}
-	}
-	if err == nil {
-		err = c.exec(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-	}
+	err = c.exec(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 	if err == nil {
 		err = c.exec(ctx, "SET character_set_results = NULL") // see text.go
 	}
@@ -107,7 +98,8 @@ func (s *Scanner) Tables(ctx context.Context) ([]snapshot.Target, error) {
 	if err := s.src.scan.wait(ctx, false); err != nil {
 		return nil, err
 	}
-	c, err := s.connect(ctx)
+	srv, _ := s.src.scan.present()
+	c, err := s.connect(ctx, srv)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +110,7 @@ func (s *Scanner) Tables(ctx context.Context) ([]snapshot.Target, error) {
 	}
 	var out []snapshot.Target
 	for _, t := range tables {
-		f := tableFacts{id: t.ID, mariadb: s.src.scan.server().flavour == mariaDB}
+		f := tableFacts{id: t.ID, mariadb: srv.flavour == mariaDB}
 		if err := f.readKeys(ctx, c); err != nil {
 			var my *mysql.MyError
 			if errors.As(err, &my) && my.Code == mysql.ER_NO_SUCH_TABLE {
@@ -165,13 +157,13 @@ func (s *Scanner) View(ctx context.Context, t snapshot.Target) (snapshot.View, e
 	if err := s.src.scan.wait(ctx, true); err != nil {
 		return nil, err
 	}
-	need := s.src.scan.demand()
-	v := &view{scanner: s, target: t, srv: s.src.scan.server(), limit: fetchFirst}
+	srv, need := s.src.scan.present()
+	v := &view{scanner: s, target: t, srv: srv, limit: fetchFirst}
 	var err error
-	if v.conn, err = s.connect(ctx); err != nil {
+	if v.conn, err = s.connect(ctx, srv); err != nil {
 		return nil, err
 	}
-	if v.side, err = s.connect(ctx); err == nil {
+	if v.side, err = s.connect(ctx, srv); err == nil {
 		err = v.open(ctx, &need)
 	}
 	if err != nil {
@@ -276,48 +268,22 @@ func (v *view) beginSet(ctx context.Context, need *demand) (string, error) {
 
 // logHolds returns "" if the log holds nothing outside of the set before a place.
 func (v *view) logHolds(ctx context.Context, set mysql.GTIDSet, end place) (string, error) {
-	c, err := v.scanner.src.connect(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer c.close()
-	d := dumpRequest{flavour: mySQL, id: strangerID(), gtids: set, heartbeat: heartbeatPeriod, once: true}
-	if err := c.startDump(ctx, &d); err != nil {
-		return "", err
-	}
+	d := dumpRequest{flavour: mySQL, gtids: set}
 	found := ""
-	err = c.within(ctx, func() error {
-		var at place
-		for {
-			p, err := c.readPacket()
-			if err != nil {
-				return err
+	var at place
+	err := v.scanner.src.peek(ctx, v.srv, &d, func(h *header, body []byte) bool {
+		switch h.typ {
+		case replication.ROTATE_EVENT:
+			r := cursor{rest: body}
+			at.Pos, at.File = r.uint64(), string(r.rest)
+		case replication.GTID_EVENT, replication.GTID_TAGGED_LOG_EVENT, replication.ANONYMOUS_GTID_EVENT:
+			at.Pos = forward(at.Pos, h.size, h.position)
+			if at.number()-uint64(h.size) < end.number() {
+				found = "a moment in which nothing is being committed"
 			}
-			switch p[0] {
-			case mysql.ERR_HEADER:
-				return c.answerError(p)
-			case mysql.EOF_HEADER:
-				return nil
-			}
-			h, ok := parseHeader(p[1:])
-			if !ok {
-				return errors.New("an event of the log is too short")
-			}
-			switch h.typ {
-			case replication.ROTATE_EVENT:
-				r := cursor{rest: p[1+replication.EventHeaderSize:]}
-				at.Pos, at.File = r.uint64(), string(r.rest)
-				if v.srv.vars["binlog_checksum"] != "NONE" {
-					at.File = at.File[:max(0, len(at.File)-4)]
-				}
-			case replication.GTID_EVENT, replication.GTID_TAGGED_LOG_EVENT, replication.ANONYMOUS_GTID_EVENT:
-				at.Pos = forward(at.Pos, h.size, h.position)
-				if at.number()-uint64(h.size) < end.number() {
-					found = "a moment in which nothing is being committed"
-				}
-				return nil
-			}
+			return true
 		}
+		return false
 	})
 	return found, err
 }
@@ -396,8 +362,7 @@ func (v *view) Mark(ctx context.Context, id uint64) error {
 	if err != nil {
 		return fmt.Errorf("mark the end of the log: %w", err)
 	}
-	v.scanner.src.scan.addMark(id, end)
-	return nil
+	return v.scanner.src.scan.addMark(id, v.srv, end)
 }
 
 // Close ends the transaction.
@@ -639,31 +604,49 @@ func (v *view) keyColumn(ctx context.Context, c *capture.Column) (keyColumn, err
 	case capture.TypeYear:
 		// Two digits would be a year of this century.
 		k.text, k.compare = name+" + 0", name+" + 0"
-	case capture.TypeBool, capture.TypeBits, capture.TypeEnum, capture.TypeSet:
+	case capture.TypeBool, capture.TypeBits, capture.TypeEnum:
 		// They are ordered by number.
 		k.text = name + " + 0"
+	case capture.TypeSet:
+		// Likewise, but a sum of one, and the number that it is compared as, is a double.
+		k.text = "CAST(" + name + " AS UNSIGNED)"
+		k.compare = k.text
 	case capture.TypeDate, capture.TypeTime, capture.TypeTimestamp, capture.TypeTimestampTZ, capture.TypeUUID:
-		k.literal = func(s string) (string, error) { return "'" + strings.ReplaceAll(s, "'", "") + "'", nil }
+		k.literal = plainLiteral
 	case capture.TypeBytes:
 		k.text = "HEX(" + name + ")"
-		k.literal = func(s string) (string, error) { return "x'" + strings.ReplaceAll(s, "'", "") + "'", nil }
+		k.literal = hexLiteral
 	case capture.TypeString:
 		row, err := v.side.queryRow(ctx, "SELECT COALESCE(CHARACTER_SET_NAME, ''), COALESCE(COLLATION_NAME, '') FROM information_schema.COLUMNS WHERE "+named(v.target.ID)+" AND COLUMN_NAME = "+quoteText(c.Name))
 		if err != nil {
 			return k, fmt.Errorf("ask for the collation of column %s: %w", c.Name, err)
 		}
 		charset, collation := row[0], row[1]
-		k.text = "CONVERT(" + name + " USING utf8mb4)"
+		if charset == "" { // INET4 and INET6
+			k.literal = plainLiteral
+			break
+		}
+		// The bytes: several characters of the old Japanese and Chinese sets are one in UTF-8.
+		k.text = "HEX(" + name + ")"
 		k.literal = func(s string) (string, error) {
-			if charset == "" { // INET4 and INET6
-				return "'" + strings.ReplaceAll(s, "'", "") + "'", nil
-			}
-			return "CONVERT(" + quoteText(s) + " USING " + charset + ") COLLATE " + collation, nil
+			x, err := hexLiteral(s)
+			return "_" + charset + " " + x + " COLLATE " + collation, err
 		}
 	default:
 		return k, fmt.Errorf("%w: column %s of its key has the type %s, by which headwater cannot order rows; remedy: exclude the table", capture.ErrMisconfigured, c.Name, c.Type.Name)
 	}
 	return k, nil
+}
+
+// plainLiteral quotes what has no quotes in it.
+func plainLiteral(s string) (string, error) { return "'" + strings.ReplaceAll(s, "'", "") + "'", nil }
+
+// hexLiteral takes what HEX printed, and nothing else.
+func hexLiteral(s string) (string, error) {
+	if len(s)%2 != 0 || strings.Trim(s, "0123456789ABCDEF") != "" {
+		return "", fmt.Errorf("the last key that was read has %q where bytes should be", s)
+	}
+	return "x'" + s + "'", nil
 }
 
 // numberLiteral takes what the server printed as a number, and nothing else.

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/headwaterdb/headwater/capture"
@@ -83,6 +85,7 @@ var variables = []string{
 	"version", "server_uuid", "server_id", "log_bin", "binlog_format", "binlog_row_image", "binlog_row_metadata", "binlog_checksum", "gtid_mode",
 	"binlog_row_value_options", "binlog_expire_logs_seconds", "log_slave_updates", "log_replica_updates", "gtid_strict_mode",
 	"binlog_direct_non_transactional_updates", "sync_binlog", "innodb_flush_log_at_trx_commit", "encrypt_binlog", "read_only",
+	"lower_case_table_names",
 }
 
 // identify asks a session whom it is with.
@@ -115,6 +118,28 @@ func (s *Source) identify(ctx context.Context, c *conn) (*server, error) {
 	return srv, nil
 }
 
+// connectTo opens a session with the server srv. Each session is asked whom it is with:
+// behind one address there may be several servers, and what one of them says proves
+// nothing about another.
+func (s *Source) connectTo(ctx context.Context, srv *server) (*conn, error) {
+	c, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	got, err := s.identify(ctx, c)
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	want := srv.identity()
+	if c.with = got.identity(); c.with != want {
+		c.close()
+		return nil, fmt.Errorf("a new session is with the %s server %s, and the ones before it are with the %s server %s: the url leads to another server by now",
+			c.with.Flavour, c.with.Server, want.Flavour, want.Server)
+	}
+	return c, nil
+}
+
 func (srv *server) name() string {
 	if srv.flavour == mariaDB {
 		return "MariaDB"
@@ -137,6 +162,10 @@ func (srv *server) tooOld() *capture.Finding {
 		Remedy: "upgrade the server, or capture a replica of it that is newer and logs what it applies",
 	}
 }
+
+// foldsNames says that the server keeps the names of tables in lower case, whatever
+// statements call them.
+func (srv *server) foldsNames() bool { return srv.vars["lower_case_table_names"] == "1" }
 
 func (srv *server) noLog() *capture.Finding {
 	return &capture.Finding{What: "the server writes no binary log (log_bin is OFF)", Remedy: "set log_bin = binlog in the server's configuration, and restart it"}
@@ -185,6 +214,23 @@ func (srv *server) executed(ctx context.Context, c *conn) (mysql.GTIDSet, error)
 	set, err := parseGTIDs(srv.flavour, row[0])
 	if err != nil {
 		return nil, fmt.Errorf("ask for the executed transactions: %w", err)
+	}
+	return set, nil
+}
+
+// executedAt is the set that belongs to a place of MariaDB's log.
+func executedAt(ctx context.Context, c *conn, at place) (mysql.GTIDSet, error) {
+	pos := fmt.Sprintf("BINLOG_GTID_POS(%s, %d)", quoteText(at.File), at.Pos)
+	row, err := c.queryRow(ctx, "SELECT "+pos+" IS NULL, "+pos)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the transactions before %s: %w", at, err)
+	}
+	if row[0] != "0" {
+		return nil, fmt.Errorf("ask for the transactions before %s: the server does not have this file any more", at)
+	}
+	set, err := parseGTIDs(mariaDB, row[1])
+	if err != nil {
+		return nil, fmt.Errorf("ask for the transactions before %s: %w", at, err)
 	}
 	return set, nil
 }
@@ -250,31 +296,85 @@ func (s *Source) probe(ctx context.Context, srv *server, at *position) error {
 	if err != nil {
 		return err
 	}
-	c, err := s.connect(ctx)
+	err = s.peek(ctx, srv, &d, func(h *header, _ []byte) bool { return !h.artificial() && h.position != 0 })
+	if err != nil {
+		return fmt.Errorf("try to read the log from %s: %w", at.At, err)
+	}
+	return nil
+}
+
+// peek reads the log in a session of its own, up to its present end or until f has seen
+// enough. f gets what is behind an event's header.
+func (s *Source) peek(ctx context.Context, srv *server, d *dumpRequest, f func(h *header, body []byte) (enough bool)) error {
+	c, err := s.connectTo(ctx, srv)
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	d.id, d.once, d.heartbeat = strangerID(), true, heartbeatPeriod
-	if err := c.startDump(ctx, &d); err != nil {
-		return fmt.Errorf("try to read the log from %s: %w", at.At, explain(err))
+	if err := c.startDump(ctx, d); err != nil {
+		return explain(err)
 	}
+	c.net.timeout = s.cfg.ReadTimeout
+	checksums := srv.vars["binlog_checksum"] == "CRC32"
 	return c.within(ctx, func() error {
 		for {
 			p, err := c.readPacket()
 			switch {
 			case err != nil:
-				return fmt.Errorf("try to read the log from %s: %w", at.At, err)
+				return err
+			case len(p) == 0:
+				return errors.New("an empty packet")
 			case p[0] == mysql.ERR_HEADER:
-				return fmt.Errorf("try to read the log from %s: %w", at.At, explain(c.answerError(p)))
+				return explain(c.answerError(p))
 			case p[0] == mysql.EOF_HEADER:
 				return nil
 			}
-			if h, ok := parseHeader(p[1:]); ok && !h.artificial() && h.position != 0 {
+			h, ok := parseHeader(p[1:])
+			if !ok || len(p) < 1+replication.EventHeaderSize+4 {
+				return errors.New("an event of the log is too short")
+			}
+			if h.typ == replication.FORMAT_DESCRIPTION_EVENT {
+				checksums = p[len(p)-5] == byte(replication.BINLOG_CHECKSUM_ALG_CRC32)
+			}
+			body := p[1+replication.EventHeaderSize:]
+			if checksums {
+				body = body[:len(body)-4]
+			}
+			if f(&h, body) {
 				return nil
 			}
 		}
 	})
+}
+
+// fileBegan is when a file of the log was begun; see position.Began.
+func (s *Source) fileBegan(ctx context.Context, srv *server, file string) (began uint32, err error) {
+	d := dumpRequest{flavour: srv.flavour, file: file}
+	err = s.peek(ctx, srv, &d, func(h *header, _ []byte) bool {
+		began = h.timestamp
+		return h.typ == replication.FORMAT_DESCRIPTION_EVENT
+	})
+	if err != nil {
+		return 0, fmt.Errorf("look at the beginning of the log file %s: %w", file, err)
+	}
+	return began, nil
+}
+
+// logs says whether MySQL's log holds a transaction behind a set.
+func (s *Source) logs(ctx context.Context, srv *server, set mysql.GTIDSet, want *gtid) (found bool, err error) {
+	d := dumpRequest{flavour: mySQL, gtids: set}
+	err = s.peek(ctx, srv, &d, func(h *header, body []byte) bool {
+		if h.typ == replication.GTID_EVENT || h.typ == replication.GTID_TAGGED_LOG_EVENT {
+			g, _, e := parseMySQLGTID(h, body)
+			found = e == nil && g == *want
+		}
+		return found
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for the transaction %s in the log: %w", want, err)
+	}
+	return found, nil
 }
 
 // strangerID is a server id for a moment. MariaDB ends the session of another replica
@@ -338,39 +438,44 @@ func (s *Source) verify(ctx context.Context, c *conn, srv *server, r capture.Res
 		return position{}, err
 	}
 	same := at.Source.Server == id.Server
-	if same && end.number() < at.At.number() && (srv.flavour == mySQL || at.GTIDs == nil) {
+	if same && end.number() < at.At.number() {
 		return lost("the server's log ends at %s and the checkpoint stands at %s: the log was deleted or reset (RESET BINARY LOGS AND GTIDS), or the server was set back to an older state; remedy: %s",
 			end, at.At, readAnew)
 	}
 	if at.GTIDs == nil {
-		return at, s.verifyFile(ctx, c, &at)
+		return at, s.verifyFile(ctx, c, srv, &at)
 	}
 	// A transaction that was cut is not behind us, and the server must have it.
 	published := at.GTIDs
+	var cut gtid
 	if r.InTx != nil {
-		g, ok := parseGTID([]byte(r.InTx.ID))
-		if !ok {
+		var ok bool
+		if cut, ok = parseGTID([]byte(r.InTx.ID)); !ok {
 			return lost("the checkpoint stands inside of %q, which is no GTID", r.InTx.ID)
 		}
 		published = published.Clone()
-		if err := addGTID(published, &g); err != nil {
+		if err := addGTID(published, &cut); err != nil {
 			return position{}, err
 		}
 	}
 	if srv.flavour == mySQL {
-		err = s.verifyGTIDs(ctx, c, &at, published, same)
-	} else {
-		err = s.verifyDomains(ctx, c, srv, published)
+		return at, s.verifyGTIDs(ctx, c, srv, &at, published, &cut)
 	}
-	return at, err
+	if same {
+		if err := s.verifyFile(ctx, c, srv, &at); err != nil {
+			return position{}, err
+		}
+	}
+	return at, s.verifyDomains(ctx, c, published)
 }
 
 // gtidPatience is how long a server may lack transactions that were emitted, such as
 // those that wait for a semi-synchronous replica, or reach this replica late.
 const gtidPatience = 5 * time.Second
 
-// verifyGTIDs wants gtid_purged ⊆ at, and what was published ⊆ gtid_executed.
-func (s *Source) verifyGTIDs(ctx context.Context, c *conn, at *position, published mysql.GTIDSet, same bool) error {
+// verifyGTIDs wants gtid_purged ⊆ at, and what was published ⊆ gtid_executed. cut is the
+// transaction that was published in part.
+func (s *Source) verifyGTIDs(ctx context.Context, c *conn, srv *server, at *position, published mysql.GTIDSet, cut *gtid) error {
 	set := published.String()
 	if _, err := c.query(ctx, fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', %g)", set, s.patience.Seconds())); err != nil {
 		return fmt.Errorf("compare the checkpoint with the server: %w", err)
@@ -380,33 +485,51 @@ func (s *Source) verifyGTIDs(ctx context.Context, c *conn, at *position, publish
 		return fmt.Errorf("compare the checkpoint with the server: %w", err)
 	}
 	lacking, purged := tidy(row[0]), tidy(row[1])
-	switch {
-	case purged != "":
+	if purged != "" {
 		return fmt.Errorf("%w: the server has purged the log of the transactions %s, which the checkpoint still needs; remedy: %s; let binlog_expire_logs_seconds be longer than the pipeline may stand still",
 			capture.ErrPositionLost, purged, readAnew)
-	case lacking != "" && same:
-		// Its log reaches beyond the checkpoint, so they are there.
-		return fmt.Errorf("the server has logged the transactions %s and not committed them yet: waiting for it", lacking)
-	case lacking != "":
-		return fmt.Errorf("%w: the server lacks the transactions %s, which were published: it is not the server that they came from, or a replica that never got them, or its GTIDs were reset; "+
+	}
+	same := at.Source.Server == srv.identity().Server
+	if same {
+		if err := s.verifyFile(ctx, c, srv, at); err != nil {
+			return err
+		}
+	}
+	if lacking == "" {
+		return nil
+	}
+	// Its log still has what lies before the checkpoint, but for the cut transaction, which
+	// does not.
+	lost := !same
+	if set, err := parseGTIDs(mySQL, lacking); err != nil {
+		return fmt.Errorf("compare the checkpoint with the server: %w", err)
+	} else if same && hasGTID(set, cut) {
+		logged, err := s.logs(ctx, srv, at.GTIDs, cut)
+		if err != nil {
+			return err
+		}
+		lost = !logged
+	}
+	if lost {
+		return fmt.Errorf("%w: the server lacks the transactions %s, which were published: it is not the server that they came from, or a replica that never got them, or its GTIDs were reset, or it lost the end of its log in a crash; "+
 			"remedy: point url at a server that has them, or %s", capture.ErrPositionLost, lacking, readAnew)
 	}
-	return nil
+	return fmt.Errorf("the server has logged the transactions %s and not committed them yet: waiting for it", lacking)
 }
 
 func tidy(set string) string { return strings.Join(strings.Fields(set), "") }
 
 // verifyDomains wants the server to have the last transaction of each domain.
-func (s *Source) verifyDomains(ctx context.Context, c *conn, srv *server, published mysql.GTIDSet) error {
+func (s *Source) verifyDomains(ctx context.Context, c *conn, published mysql.GTIDSet) error {
 	var lacking []string
 	for began := time.Now(); ; {
-		have, err := srv.executed(ctx, c)
+		have, err := loggedGTIDs(ctx, c)
 		if err != nil {
 			return err
 		}
 		lacking = lacking[:0]
-		for domain, last := range published.(*mysql.MariadbGTIDSet).Sets {
-			if !hasGTID(have, &gtid{domain: domain, number: last.SequenceNumber}) {
+		for _, last := range published.(*mysql.MariadbGTIDSet).Sets {
+			if have[mariaSource{last.DomainID, last.ServerID}] < last.SequenceNumber {
 				lacking = append(lacking, last.String())
 			}
 		}
@@ -426,30 +549,69 @@ func (s *Source) verifyDomains(ctx context.Context, c *conn, srv *server, publis
 		"remedy: point url at a server that has them, or %s", capture.ErrPositionLost, strings.Join(lacking, ", "), readAnew)
 }
 
-// verifyFile looks for the checkpoint's file.
-func (s *Source) verifyFile(ctx context.Context, c *conn, at *position) error {
-	from := at.At
-	if len(at.Prepared) > 0 {
-		from = at.Prepared[0].place
+// A mariaSource is a server that logs transactions in a domain.
+type mariaSource struct{ domain, server uint32 }
+
+// loggedGTIDs are the numbers that MariaDB has logged last, by domain and server.
+func loggedGTIDs(ctx context.Context, c *conn) (map[mariaSource]uint64, error) {
+	row, err := c.queryRow(ctx, "SELECT @@global.gtid_binlog_state")
+	if err != nil {
+		return nil, fmt.Errorf("ask for the logged transactions: %w", err)
 	}
+	out := make(map[mariaSource]uint64)
+	if row[0] == "" {
+		return out, nil
+	}
+	for text := range strings.SplitSeq(row[0], ",") {
+		g, ok := parseGTID([]byte(text))
+		if !ok {
+			return nil, fmt.Errorf("ask for the logged transactions: the server says %q", row[0])
+		}
+		out[mariaSource{g.domain, g.server}] = g.number
+	}
+	return out, nil
+}
+
+// verifyFile wants the log of the checkpoint's own server to reach as far as it did, in the
+// files that it had: one that was reset takes their names again, and one that lost its end
+// in a crash goes on in the next file.
+func (s *Source) verifyFile(ctx context.Context, c *conn, srv *server, at *position) error {
 	logs, err := listLogs(ctx, c)
 	if err != nil {
 		return err
-	}
-	for _, l := range logs {
-		if l.File == from.File {
-			if l.Pos < from.Pos {
-				break
-			}
-			return nil
-		}
 	}
 	first := "none"
 	if len(logs) > 0 {
 		first = logs[0].File
 	}
-	return fmt.Errorf("%w: the checkpoint stands at %s, and the server's oldest log file is %s: what lies between was purged or reset; remedy: %s; see binlog_expire_logs_seconds",
-		capture.ErrPositionLost, from, first, readAnew)
+	needed := []place{at.At}
+	if at.GTIDs == nil && len(at.Prepared) > 0 {
+		needed = append(needed, at.Prepared[0].place)
+	}
+	for _, p := range needed {
+		i := slices.IndexFunc(logs, func(l place) bool { return l.File == p.File })
+		if i < 0 {
+			return fmt.Errorf("%w: the checkpoint stands at %s, and the server's oldest log file is %s: what lies between was purged or reset; remedy: %s; see binlog_expire_logs_seconds",
+				capture.ErrPositionLost, p, first, readAnew)
+		}
+		if logs[i].Pos < p.Pos {
+			return fmt.Errorf("%w: the checkpoint stands at %s, and this file of the server's log ends at %d: the server lost the end of its log in a crash, or the log was reset; remedy: %s; "+
+				"with sync_binlog = 1 a crash loses nothing", capture.ErrPositionLost, p, logs[i].Pos, readAnew)
+		}
+	}
+	if at.Began == 0 {
+		return nil
+	}
+	began, err := s.fileBegan(ctx, srv, at.At.File)
+	if err != nil {
+		return err
+	}
+	if began != at.Began {
+		utc := func(seconds uint32) string { return time.Unix(int64(seconds), 0).UTC().Format(time.DateTime) }
+		return fmt.Errorf("%w: the checkpoint stands at %s in a file that was begun at %s UTC, and the server began the file of this name at %s UTC: its log was reset; remedy: %s",
+			capture.ErrPositionLost, at.At, utc(at.Began), utc(began), readAnew)
+	}
+	return nil
 }
 
 // listLogs returns the files of the log, oldest first, each with its size.

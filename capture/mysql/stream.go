@@ -21,8 +21,9 @@ import (
 	"github.com/headwaterdb/headwater/capture"
 )
 
-// heartbeatPeriod is how often a server that has nothing to send says so.
-const heartbeatPeriod = time.Second
+// heartbeatPeriod is how often a server that has nothing to send says so. A snapshot's first
+// mark waits for one: only then is known how far a new connection has read.
+const heartbeatPeriod = 200 * time.Millisecond
 
 // Stream reads the log from r on. At the first start it begins with what is committed
 // after the call, and emits that place before anything else (rule R28 of
@@ -63,7 +64,7 @@ func (s *Source) Stream(ctx context.Context, r capture.Resume, emit capture.Emit
 	defer context.AfterFunc(ctx, st.conn.net.interrupt)()
 	st.conn.net.timeout = s.cfg.ReadTimeout
 
-	s.scan.connect()
+	s.scan.connect(st.conn.net.wake)
 	if st.resume == nil {
 		s.scan.open()
 	}
@@ -96,8 +97,16 @@ type stream struct {
 	moved    bool
 	lastEmit time.Time
 
-	// read is the end of the last event, start the beginning of the present one.
+	// read is the end of the last event, start the beginning of the present one, began when
+	// its file was begun.
 	read, start place
+	began       uint32
+	// again is where what MariaDB sends once more ends in each of its domains, floor the
+	// number of the place before which all was emitted, 0 when no place tells. numbers are
+	// the last of each domain and server.
+	again   map[uint32]gtid
+	floor   uint64
+	numbers map[mariaSource]uint64
 	// checksums says that events end with a CRC-32.
 	checksums bool
 
@@ -154,6 +163,8 @@ type logTable struct {
 	// table is what is shown: the plan's, but for what history leaves out.
 	table   *capture.Table
 	history history
+	// gone says that the catalog did not know the table any more.
+	gone bool
 }
 
 // open connects, finds the place to start at, and asks for the log from there.
@@ -167,13 +178,16 @@ func (s *Source) open(ctx context.Context, r capture.Resume, emit capture.EmitFu
 			st.close()
 		}
 	}()
-	for _, c := range []**conn{&st.conn, &st.catalog, &st.side} {
-		if *c, err = s.connect(ctx); err != nil {
-			return st, err
-		}
+	if st.catalog, err = s.connect(ctx); err != nil {
+		return st, err
 	}
 	if st.srv, err = s.identify(ctx, st.catalog); err != nil {
 		return st, err
+	}
+	for _, c := range []**conn{&st.conn, &st.side} {
+		if *c, err = s.connectTo(ctx, st.srv); err != nil {
+			return st, err
+		}
 	}
 	if err := s.refuse(st.srv); err != nil {
 		return st, err
@@ -188,6 +202,7 @@ func (s *Source) open(ctx context.Context, r capture.Resume, emit capture.EmitFu
 	if err != nil {
 		return st, err
 	}
+	st.passOver(d.gtids)
 	d.id, d.name, d.heartbeat = s.cfg.ServerID, s.replicaName(), min(heartbeatPeriod, s.cfg.HeartbeatInterval)
 	st.checksums = st.srv.vars["binlog_checksum"] == "CRC32"
 	if err := st.conn.startDump(ctx, &d); err != nil {
@@ -198,6 +213,9 @@ func (s *Source) open(ctx context.Context, r capture.Resume, emit capture.EmitFu
 
 func (st *stream) close() {
 	st.src.scan.stop()
+	if st.src.scanner != nil {
+		st.src.scanner.close() // the next run may be with another server
+	}
 	for _, c := range []*conn{st.conn, st.catalog, st.side} {
 		if c != nil {
 			c.close()
@@ -260,7 +278,10 @@ func (st *stream) begin(ctx context.Context, r capture.Resume) error {
 	if moved {
 		// Places of another server mean nothing here. This one is for people, and not before
 		// anything that the set holds.
-		st.at.At = start.end
+		st.at.At, st.at.Began = start.end, 0
+	}
+	if st.srv.flavour == mariaDB && st.at.GTIDs != nil && st.at.Began != 0 {
+		st.floor = st.at.At.number()
 	}
 	if err := s.scan.start(start, st.srv); err != nil {
 		return err
@@ -271,18 +292,29 @@ func (st *stream) begin(ctx context.Context, r capture.Resume) error {
 	return nil
 }
 
-// firstStart begins with what is committed from now on. The set is taken before the
-// place: what is logged between the two is sent, and passes the place.
+// firstStart begins with what is committed from now on. MySQL's set is taken before the
+// place: what is logged between the two is sent, and passes the place. MariaDB's belongs to
+// the place.
 func (st *stream) firstStart(ctx context.Context) error {
 	// Rows of a transaction that is prepared already lie before the place.
 	if rows, err := st.catalog.query(ctx, "XA RECOVER"); err == nil && len(rows) > 0 {
 		return fmt.Errorf("the server has %d XA transactions that are prepared and not decided, whose rows are in the log already: waiting for them before the pipeline begins; XA RECOVER lists them", len(rows))
 	}
 	var err error
-	if st.at.GTIDs, err = st.srv.executed(ctx, st.catalog); err != nil {
-		return err
+	if st.srv.flavour == mySQL {
+		if st.at.GTIDs, err = st.srv.executed(ctx, st.catalog); err != nil {
+			return err
+		}
 	}
 	if st.at.At, err = st.srv.end(ctx, st.catalog); err != nil {
+		return err
+	}
+	if st.srv.flavour == mariaDB {
+		if st.at.GTIDs, err = executedAt(ctx, st.catalog, st.at.At); err != nil {
+			return err
+		}
+	}
+	if st.at.Began, err = st.src.fileBegan(ctx, st.srv, st.at.At.File); err != nil {
 		return err
 	}
 	st.src.log.Info("starting at the present end of the log", "place", st.at.At.String())
@@ -305,8 +337,16 @@ func (st *stream) run(ctx context.Context) error {
 		}
 		p, err := st.conn.readPacket()
 		switch {
+		case errors.Is(err, errWoken):
+			// A mark was set, and the log may have passed it already.
+			if !st.tx.open {
+				if err := st.watermarks(); err != nil {
+					return err
+				}
+			}
+			continue
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("read the log after %s: the server has been silent for %s, although it should send a heartbeat every second: the connection is dead", st.read, st.src.cfg.ReadTimeout)
+			return fmt.Errorf("read the log after %s: the server has been silent for %s, although it should send a heartbeat every %s: the connection is dead", st.read, st.src.cfg.ReadTimeout, heartbeatPeriod)
 		case err != nil:
 			return fmt.Errorf("read the log after %s: %w", st.read, err)
 		case len(p) == 0:
@@ -365,6 +405,7 @@ func (st *stream) event(ctx context.Context, e []byte) error {
 			return st.unreadable("the beginning of a file that is too short")
 		}
 		st.checksums = e[len(e)-5] == byte(replication.BINLOG_CHECKSUM_ALG_CRC32)
+		st.began = h.timestamp
 	}
 	body := e[replication.EventHeaderSize:]
 	if st.checksums {
@@ -406,7 +447,10 @@ func (st *stream) rotate(body []byte) error {
 	if len(body) < 9 {
 		return st.unreadable("a change of files that names none")
 	}
-	st.read = place{File: string(body[8:]), Pos: binary.LittleEndian.Uint64(body)}
+	old := st.read.File
+	if st.read = (place{File: string(body[8:]), Pos: binary.LittleEndian.Uint64(body)}); st.read.File != old {
+		st.began = 0 // its beginning comes next
+	}
 	return nil
 }
 
@@ -418,7 +462,7 @@ func (st *stream) silence(h *header, body []byte) error {
 	if h.typ == replication.HEARTBEAT_EVENT && string(body) == st.read.File {
 		st.read.Pos = forward(st.read.Pos, 0, h.position)
 	}
-	if st.read.number() > st.at.At.number() {
+	if read, at := st.read.number(), st.at.At.number(); read > at || read == at && st.at.Began == 0 && st.began != 0 {
 		st.boundary()
 	}
 	st.src.metrics.lag.Set(0)
@@ -430,7 +474,7 @@ func (st *stream) silence(h *header, body []byte) error {
 
 // boundary moves the position to the end of what was read, between two transactions.
 func (st *stream) boundary() {
-	st.at.At = st.read
+	st.at.At, st.at.Began = st.read, st.began
 	st.received.Store(st.read.number())
 	st.moved = true
 }
@@ -463,7 +507,7 @@ func (st *stream) dispatch(ctx context.Context, h *header, body []byte) error {
 	case replication.QUERY_EVENT, replication.MARIADB_QUERY_COMPRESSED_EVENT:
 		return st.query(ctx, h, body)
 	case replication.EXECUTE_LOAD_QUERY_EVENT:
-		return st.loadQuery(ctx, body)
+		return st.loadQuery(ctx)
 	case replication.XA_PREPARE_LOG_EVENT:
 		return st.prepare(ctx, body)
 	case replication.TRANSACTION_PAYLOAD_EVENT:
@@ -514,36 +558,44 @@ func (st *stream) abandon() error {
 	if st.tx.ours && !st.tx.skip {
 		return fmt.Errorf("%w: the log breaks off inside of the transaction %s, which was partly published: the server crashed; remedy: %s", capture.ErrPositionLost, st.tx.id, readAnew)
 	}
-	st.tx = txState{}
+	st.leave()
 	return nil
 }
 
 // mysqlBegin takes the GTID event that every transaction of MySQL begins with, also
 // where it is anonymous.
 func (st *stream) mysqlBegin(h *header, body []byte) error {
+	g, micros, err := parseMySQLGTID(h, body)
+	if err != nil {
+		return st.unreadable("a GTID that cannot be read: " + err.Error())
+	}
+	return st.beginTx(txState{micros: micros, gtid: g})
+}
+
+// parseMySQLGTID reads MySQL's GTID event: the GTID, which is none in an anonymous one, and
+// the time of the commit in microseconds.
+func parseMySQLGTID(h *header, body []byte) (g gtid, micros int64, err error) {
 	const least = 25 // flags(1) uuid(16) number(8)
 	var e replication.GTIDEvent
 	if h.typ == replication.GTID_TAGGED_LOG_EVENT {
 		var tagged replication.GtidTaggedLogEvent
 		if err := tagged.Decode(body); err != nil {
-			return st.unreadable("a GTID that cannot be read: " + err.Error())
+			return g, 0, err
 		}
 		e = tagged.GTIDEvent
 	} else if len(body) < least {
-		return st.unreadable("a GTID that is too short")
+		return g, 0, errors.New("it is too short")
 	} else if err := e.Decode(body); err != nil {
-		return st.unreadable("a GTID that cannot be read: " + err.Error())
+		return g, 0, err
 	}
-	micros := int64(e.OriginalCommitTimestamp)
-	if micros == 0 {
+	if micros = int64(e.OriginalCommitTimestamp); micros == 0 {
 		micros = int64(h.timestamp) * 1e6
 	}
-	tx := txState{micros: micros}
 	if h.typ != replication.ANONYMOUS_GTID_EVENT {
-		tx.gtid = gtid{number: uint64(e.GNO), tag: e.Tag.String()}
-		copy(tx.gtid.uuid[:], e.SID)
+		g = gtid{number: uint64(e.GNO), tag: e.Tag.String()}
+		copy(g.uuid[:], e.SID)
 	}
-	return st.beginTx(tx)
+	return g, micros, nil
 }
 
 // mariaBegin takes the GTID event that every transaction of MariaDB begins with:
@@ -585,12 +637,23 @@ func (st *stream) beginTx(tx txState) error {
 		tx.id = tx.gtid.String()
 	}
 	// Rule R17: only positions of whole transactions are compared.
-	if st.at.GTIDs == nil {
+	switch {
+	case st.at.GTIDs == nil:
 		tx.skip = tx.begin.number() < st.at.At.number()
-	} else {
+	case st.srv.flavour == mariaDB:
+		var err error
+		if tx.skip, err = st.sentAgain(&tx); err != nil {
+			return err
+		}
+	default:
 		tx.skip = hasGTID(st.at.GTIDs, &tx.gtid)
 	}
-	if tx.skip && slices.ContainsFunc(st.at.Prepared, func(p prepared) bool { return p.place == tx.begin || p.GTID != "" && p.GTID == tx.id }) {
+	if tx.skip && slices.ContainsFunc(st.at.Prepared, func(p prepared) bool {
+		if st.at.GTIDs == nil {
+			return p.place == tx.begin
+		}
+		return p.GTID == tx.id // places are those of the server that it was read from
+	}) {
 		tx.skip = false // read again for its rows
 	}
 	st.tx = tx
@@ -602,6 +665,55 @@ func (st *stream) beginTx(tx txState) error {
 		st.src.scan.emitted("", place{}, tx.id, tx.begin)
 	}
 	return nil
+}
+
+// passOver notes what comes again when MariaDB is asked for the log from a set on: in each
+// domain all up to the last transaction that we have passed.
+func (st *stream) passOver(from mysql.GTIDSet) {
+	set, ok := from.(*mysql.MariadbGTIDSet)
+	if !ok {
+		return
+	}
+	st.again, st.numbers = make(map[uint32]gtid), make(map[mariaSource]uint64)
+	for domain, last := range st.at.GTIDs.(*mysql.MariadbGTIDSet).Sets {
+		if first := set.Sets[domain]; first == nil || *first != *last {
+			st.again[domain] = gtid{maria: true, domain: domain, server: last.ServerID, number: last.SequenceNumber}
+		}
+	}
+	for _, g := range set.Sets {
+		st.numbers[mariaSource{g.DomainID, g.ServerID}] = g.SequenceNumber
+	}
+}
+
+// sentAgain says whether we have passed the transaction before. The order of the log
+// decides, as it does for MariaDB itself: without gtid_strict_mode a domain's numbers fall
+// when another server writes. Only what one server repeats cannot be told apart.
+func (st *stream) sentAgain(tx *txState) (bool, error) {
+	source := mariaSource{tx.gtid.domain, tx.gtid.server}
+	before := st.numbers[source]
+	st.numbers[source] = max(before, tx.gtid.number)
+	if last, ok := st.again[tx.gtid.domain]; ok {
+		if last == tx.gtid {
+			delete(st.again, tx.gtid.domain)
+		}
+		return true, nil
+	}
+	if tx.begin.number() < st.floor {
+		return true, nil
+	}
+	if tx.gtid.number <= before {
+		return false, fmt.Errorf("%w: at %s the log holds the transaction %s, and before it one with the number %d of the same domain and server: a position could not tell the two apart; "+
+			"remedy: SET GLOBAL gtid_strict_mode = ON, let no session set gtid_seq_no, and %s", capture.ErrUnreadable, st.start, tx.id, before, readAnew)
+	}
+	return false, nil
+}
+
+// leave ends the open transaction. What it held and nobody waits for is let go.
+func (st *stream) leave() {
+	if held := st.tx.held; held != nil {
+		st.forget(held)
+	}
+	st.tx = txState{}
 }
 
 // expected wants the transaction that was cut to come before any other one with rows of
@@ -618,7 +730,7 @@ func (st *stream) expected() error {
 func (st *stream) commit() error {
 	tx := &st.tx
 	if tx.skip {
-		st.tx = txState{}
+		st.leave()
 		return nil
 	}
 	if err := st.pass(&tx.gtid); err != nil {
@@ -626,7 +738,7 @@ func (st *stream) commit() error {
 	}
 	if st.resume != nil {
 		if tx.id != st.resume.ID {
-			st.tx = txState{}
+			st.leave()
 			return nil // no place to stand at: the other one is cut
 		}
 		if tx.done < st.resume.Done {
@@ -641,7 +753,7 @@ func (st *stream) commit() error {
 		*st.batch.Add() = capture.Event{Kind: capture.Commit, Time: tx.micros, Tx: st.batchTx()}
 		st.batch.LogBytes += replication.EventHeaderSize
 	}
-	st.tx = txState{}
+	st.leave()
 	if err := st.watermarks(); err != nil {
 		return err
 	}
@@ -678,7 +790,7 @@ func (st *stream) query(ctx context.Context, h *header, body []byte) error {
 	r.bytes(4)
 	schemaLen := int(r.uint8())
 	r.bytes(2)
-	r.bytes(int(r.uint16()))
+	status := r.bytes(int(r.uint16()))
 	schema := r.bytes(schemaLen)
 	r.bytes(1)
 	if r.failed {
@@ -698,7 +810,7 @@ func (st *stream) query(ctx context.Context, h *header, body []byte) error {
 	if tx.thread == 0 {
 		tx.thread = thread
 	}
-	s := parseStatement(schema, text)
+	s := readStatement(schema, text, dialectOf(status, st.srv.foldsNames()))
 	switch s.kind {
 	case stBegin:
 		tx.begun = true
@@ -706,12 +818,12 @@ func (st *stream) query(ctx context.Context, h *header, body []byte) error {
 	case stCommit:
 		return st.commit()
 	case stRollback:
-		if tx.ours && !tx.skip {
+		if st.hasRows() {
 			return st.undone("ROLLBACK")
 		}
 		return st.commit()
 	case stRollbackTo:
-		if tx.ours && !tx.skip {
+		if st.hasRows() {
 			return st.undone("ROLLBACK TO SAVEPOINT")
 		}
 		return nil
@@ -733,8 +845,12 @@ func (st *stream) query(ctx context.Context, h *header, body []byte) error {
 			tx.begun = true
 		}
 	case stRows:
-		if err := st.refuseStatement(ctx, s.names, text); err != nil {
+		if err := st.refuseStatement(ctx, &s, text); err != nil {
 			return err
+		}
+	case stIllegible:
+		if !tx.skip {
+			return fmt.Errorf("%w: at %s the log empties a table by a statement (%s) that is no text of the character set of its session; remedy: %s", capture.ErrUnreadable, st.start, beginning(text), readAnew)
 		}
 	case stUnknown:
 		if !tx.skip {
@@ -759,6 +875,12 @@ func beginning(sql []byte) string {
 	return strings.Join(out, " ") + " …"
 }
 
+// hasRows says whether rows of ours were among the open transaction's, published or held.
+func (st *stream) hasRows() bool {
+	tx := &st.tx
+	return !tx.skip && (tx.ours || tx.held != nil && len(tx.held.events) > 0)
+}
+
 // undone: rows were logged and then taken back by a statement, because tables without
 // transactions were changed between them.
 func (st *stream) undone(by string) error {
@@ -766,53 +888,33 @@ func (st *stream) undone(by string) error {
 		capture.ErrUnreadable, st.start, st.tx.id, by, readAnew)
 }
 
-// refuseStatement stops at a statement that changes captured rows and logs none. names
-// are whatever could be the name of a table in it.
-func (st *stream) refuseStatement(ctx context.Context, names []capture.TableID, text []byte) error {
+// refuseStatement stops at a statement that changes rows and logs none, unless it provably
+// changes none of ours.
+func (st *stream) refuseStatement(ctx context.Context, s *statement, text []byte) error {
 	if st.tx.skip {
 		return nil
 	}
-	var suspects []capture.TableID
-	for _, id := range names {
-		if st.src.captures(id) && !slices.Contains(suspects, id) && len(suspects) < maxSuspects {
-			suspects = append(suspects, id)
-		}
-	}
-	var hit []capture.TableID
+	var doubt string
 	err := st.ask(ctx, func(c *conn) (err error) {
-		hit, err = exist(ctx, c, suspects)
+		doubt, err = st.src.harmful(ctx, c, s)
 		return err
 	})
 	if err != nil {
 		return st.readError(err)
 	}
-	for _, id := range suspects {
-		if st.known[id] != nil || slices.Contains(hit, id) {
-			return fmt.Errorf("%w: at %s the log holds a statement (%s) in place of the rows that it changes, and it seems to change %s; "+
-				"remedy: SET GLOBAL binlog_format = 'ROW', let no session set another one, and %s", capture.ErrUnreadable, st.start, beginning(text), id, readAnew)
-		}
+	if doubt == "" {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: at %s the log holds a statement (%s) in place of the rows that it changes, and %s; "+
+		"remedy: SET GLOBAL binlog_format = 'ROW', let no session set another one, and %s", capture.ErrUnreadable, st.start, beginning(text), doubt, readAnew)
 }
 
-// maxSuspects bounds how many words of a statement are looked up.
-const maxSuspects = 64
-
-// loadQuery is a LOAD DATA statement: what query has, with 13 bytes more before the
-// status.
-func (st *stream) loadQuery(ctx context.Context, body []byte) error {
-	r := cursor{rest: body}
-	r.bytes(8)
-	schemaLen := int(r.uint8())
-	r.bytes(2)
-	statusLen := int(r.uint16())
-	r.bytes(13 + statusLen)
-	schema := r.bytes(schemaLen)
-	r.bytes(1)
-	if r.failed || !st.tx.open {
-		return st.unreadable("a LOAD DATA statement of an unknown form")
+// loadQuery is a LOAD DATA statement, of which nothing says that it changes no rows of ours.
+func (st *stream) loadQuery(ctx context.Context) error {
+	if !st.tx.open {
+		return st.unreadable("a LOAD DATA statement outside of a transaction")
 	}
-	return st.refuseStatement(ctx, parseStatement(schema, r.rest).names, r.rest)
+	return st.refuseStatement(ctx, &statement{kind: stRows}, []byte("LOAD DATA"))
 }
 
 // payload takes a compressed transaction: all that stands between its GTID and the next.
@@ -896,7 +998,7 @@ func (st *stream) ask(ctx context.Context, f func(*conn) error) error {
 	if err == nil || errors.As(err, &my) || ctx.Err() != nil || errors.Is(err, capture.ErrUnreadable) {
 		return err
 	}
-	c, err := st.src.connect(ctx)
+	c, err := st.src.connectTo(ctx, st.srv)
 	if err != nil {
 		return err
 	}
@@ -931,7 +1033,7 @@ func (st *stream) tableMap(ctx context.Context, h *header, body []byte) error {
 	}
 	var t *logTable
 	err = st.ask(ctx, func(c *conn) (err error) {
-		t, err = st.src.catalog.fromLog(ctx, c, st.srv, tm)
+		t, err = st.src.catalog.fromLog(ctx, c, st.srv, tm, st.known[tm.table])
 		return err
 	})
 	if err != nil {
@@ -939,8 +1041,10 @@ func (st *stream) tableMap(ctx context.Context, h *header, body []byte) error {
 	}
 	st.tables[id] = t
 	if old := st.known[tm.table]; old == nil || old.table != t.table {
-		for _, name := range t.plan.drift {
-			st.src.log.Info("the catalog describes a column otherwise than the log: its default and comment are left out", "table", tm.table.String(), "column", name)
+		for _, i := range t.plan.drift {
+			if !t.gone {
+				st.src.log.Info("the catalog describes a column otherwise than the log: its default and comment are left out", "table", tm.table.String(), "column", tm.columns[i].name)
+			}
 		}
 	}
 	if len(st.known) >= maxTables {
@@ -1020,6 +1124,9 @@ func (st *stream) rowsEvent(_ context.Context, h *header, body []byte) error {
 		rest := st.reader.rest
 		if !st.reader.next() {
 			break
+		}
+		if err := t.history.check(t.plan.table, st.reader.before, st.reader.after); err != nil {
+			return st.readError(err)
 		}
 		emit, err := st.consume(t.table.ID, e.op, rest[:len(rest)-len(st.reader.rest)])
 		if err != nil {

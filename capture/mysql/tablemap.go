@@ -61,8 +61,6 @@ type tableMap struct {
 	// named says that the log carries what binlog_row_metadata=FULL adds: column names,
 	// labels, and the primary key.
 	named bool
-	// signs says that it tells signed from unsigned numbers: MySQL 5.7 does not.
-	signs bool
 	// key lists the columns of the primary key in key order, if named.
 	key []int
 	// rest is the event behind id.
@@ -213,7 +211,6 @@ const (
 func (m *tableMap) option(tag byte, r *cursor, mariadb bool) {
 	switch tag {
 	case optSignedness:
-		m.signs = true
 		m.bits(r, (*logColumn).isNumber, func(c *logColumn, set bool) { c.unsigned = set })
 	case optDefaultCharset, optLabelCharset:
 		m.defaultCollation(r, characterColumns(tag == optLabelCharset, mariadb))

@@ -42,10 +42,19 @@ type tableFacts struct {
 // default, comment, and the little that the log does not tell to those columns that it
 // describes as the log does.
 //
-// Without names in the log (binlog_row_metadata=MINIMAL, MySQL 5.7) everything depends on
-// f, which then must describe every column as the log does; if not, the error matches
-// capture.ErrUnreadable.
+// A log without names is refused: columns of one type that changed places since would be
+// taken for each other.
 func newPlan(origin *capture.Origin, m *tableMap, f *tableFacts) (*plan, error) {
+	return planAfter(origin, m, f, nil)
+}
+
+// planAfter is newPlan behind an earlier definition of the table, which may be nil: what
+// neither log nor catalog tell of a column, that may.
+func planAfter(origin *capture.Origin, m *tableMap, f *tableFacts, earlier *plan) (*plan, error) {
+	if !m.named {
+		return nil, fmt.Errorf("%w: the log does not name the columns of %s (binlog_row_metadata was not FULL when it was written); "+
+			"remedy: SET GLOBAL binlog_row_metadata = 'FULL', and %s", capture.ErrUnreadable, m.table, readAnew)
+	}
 	var known []logColumn
 	if f != nil {
 		for i := range f.columns {
@@ -57,37 +66,31 @@ func newPlan(origin *capture.Origin, m *tableMap, f *tableFacts) (*plan, error) 
 			known = append(known, c)
 		}
 	}
-	if !m.named {
-		if err := sameColumns(m, known); err != nil {
-			return nil, err
-		}
-	}
 	p := &plan{
 		table: &capture.Table{ID: m.table, Origin: origin, Columns: make([]capture.Column, len(m.columns))},
-		cells: make([]cell, len(m.columns)),
+		cells: make([]cell, len(m.columns)), columns: make([]logColumn, len(m.columns)),
 	}
 	for i := range m.columns {
 		c := m.columns[i]
-		at := i
-		if m.named {
-			at = slices.IndexFunc(known, func(k logColumn) bool { return k.name == c.name })
-		}
+		at := slices.IndexFunc(known, func(k logColumn) bool { return k.name == c.name })
 		var facts *columnFacts
 		if at >= 0 {
 			if c.losesFraction(&known[at]) {
 				return nil, fmt.Errorf("%w: column %s of %s keeps its fraction of a second in the form that MariaDB had before 10.1, whose size the log does not tell; "+
 					"remedy: SET GLOBAL mysql56_temporal_format = ON, ALTER TABLE %s FORCE, and start from a new snapshot", capture.ErrUnreadable, known[at].name, m.table, m.table)
 			}
-			if !c.agrees(&known[at], m.signs) {
+			if !c.agrees(&known[at]) {
 				at = -1
 			} else {
 				facts = &f.columns[at]
-				c.complete(&known[at], m)
+				c.complete(&known[at])
 			}
 		}
-		if at < 0 && f != nil {
-			p.drift = append(p.drift, c.name)
+		if at < 0 {
+			p.drift = append(p.drift, i)
+			p.inherit(&c, earlier)
 		}
+		p.columns[i] = c
 		if err := p.add(i, &c, facts, f); err != nil {
 			return nil, err
 		}
@@ -99,7 +102,7 @@ func newPlan(origin *capture.Origin, m *tableMap, f *tableFacts) (*plan, error) 
 // scanPlan makes the plan for rows that a query returns: the one that the log's rows would
 // get at the same moment.
 func scanPlan(origin *capture.Origin, f *tableFacts) (*plan, error) {
-	m := &tableMap{table: f.id, named: true, signs: true}
+	m := &tableMap{table: f.id, named: true}
 	for i := range f.columns {
 		c, err := f.columns[i].describe(f.mariadb)
 		if err != nil {
@@ -115,37 +118,12 @@ func scanPlan(origin *capture.Origin, f *tableFacts) (*plan, error) {
 	return newPlan(origin, m, f)
 }
 
-// sameColumns returns an error unless the catalog provably describes the columns that the
-// log leaves without names.
-func sameColumns(m *tableMap, known []logColumn) error {
-	what := ""
-	switch {
-	case known == nil:
-		what = "the catalog does not know the table any more"
-	case len(known) != len(m.columns):
-		what = fmt.Sprintf("the catalog has %d columns and the log %d", len(known), len(m.columns))
-	default:
-		for i := range known {
-			if !m.columns[i].agrees(&known[i], m.signs) || m.columns[i].nullable != known[i].nullable {
-				what = fmt.Sprintf("column %d, which the catalog calls %s, has another type in the log", i+1, known[i].name)
-				break
-			}
-		}
-	}
-	if what == "" {
-		return nil
-	}
-	return fmt.Errorf("%w: the log does not name the columns of %s (binlog_row_metadata is not FULL when it is written), and the catalog cannot stand in: %s; "+
-		"remedy: SET GLOBAL binlog_row_metadata = FULL (MySQL 5.7 has no such setting), and start from a new snapshot",
-		capture.ErrUnreadable, m.table, what)
-}
-
 // agrees reports whether what the log and the catalog say about a column can be true of
-// the same one. signs says whether the log knows about signs.
-func (c *logColumn) agrees(k *logColumn, signs bool) bool {
-	return c.sameForm(k) && c.nullable == k.nullable && (!signs || !c.isNumber() || c.typ == typeYear || c.unsigned == k.unsigned) &&
+// the same one.
+func (c *logColumn) agrees(k *logColumn) bool {
+	return c.sameForm(k) && c.nullable == k.nullable && (!c.isNumber() || c.typ == typeYear || c.unsigned == k.unsigned) &&
 		(c.charset == nil || k.charset == nil || c.charset == k.charset) &&
-		(c.labels == nil || k.labels == nil || slices.Equal(c.labels, k.labels)) && (!signs || c.geometry == k.geometry)
+		(c.labels == nil || k.labels == nil || slices.Equal(c.labels, k.labels)) && c.geometry == k.geometry
 }
 
 // sameForm reports whether values of both look the same in the log. The catalog does not
@@ -175,20 +153,60 @@ func (c *logColumn) losesFraction(k *logColumn) bool {
 }
 
 // complete adds to what the log says about a column what only the catalog knows.
-func (c *logColumn) complete(k *logColumn, m *tableMap) {
-	c.name, c.special, c.double = k.name, k.special, k.double
-	if !m.signs {
-		c.unsigned, c.geometry = k.unsigned, k.geometry
-	}
+func (c *logColumn) complete(k *logColumn) {
+	c.special, c.double = k.special, k.double
 	if c.charset == nil {
 		c.charset = k.charset
-	}
-	if c.labels == nil {
-		c.labels = k.labels
 	}
 	if c.typ == typeVector || k.special == specialVector {
 		c.dimension = k.dimension
 	}
+}
+
+// inherit takes from an earlier definition what only the catalog could say, and notes
+// where that was silent, too.
+func (p *plan) inherit(c *logColumn, earlier *plan) {
+	if earlier != nil {
+		if e := earlier.column(c.name); e != nil && c.sameForm(e) && c.charset == e.charset {
+			c.special, c.double, c.dimension = e.special, e.double, e.dimension
+			return
+		}
+	}
+	if c.charset == binaryCharset && (c.typ == typeString || c.typ == typeVarchar) {
+		p.unsure = append(p.unsure, *c)
+	}
+}
+
+// column returns what is known of a column, nil if there is none with this name.
+func (p *plan) column(name string) *logColumn {
+	for i := range p.columns {
+		if p.columns[i].name == name {
+			return &p.columns[i]
+		}
+	}
+	return nil
+}
+
+// refuseUnsure stops where a string of bytes could have been of a type that MariaDB's log
+// does not show.
+func (p *plan) refuseUnsure(srv *server) error {
+	for _, c := range p.unsure {
+		could := ""
+		switch {
+		case srv.flavour != mariaDB:
+		case c.typ == typeString && c.meta == 16:
+			could = "UUID or INET6"
+		case c.typ == typeString && c.meta == 4:
+			could = "INET4"
+		case c.typ == typeVarchar && c.meta > 0 && c.meta%4 == 0 && srv.atLeast(11, 7):
+			could = "VECTOR"
+		}
+		if could != "" {
+			return fmt.Errorf("%w: column %s of %s was changed or dropped since its rows were logged, and whether it was %s or plain bytes then neither the log nor the catalog tells; remedy: %s",
+				capture.ErrUnreadable, c.name, p.table.ID, could, readAnew)
+		}
+	}
+	return nil
 }
 
 // setKey takes the key from the log: that of the primary key, or of the unique index over
@@ -203,14 +221,14 @@ func (p *plan) setKey(m *tableMap, f *tableFacts) {
 	key, rowKey := p.indexes(f.key), p.indexes(f.rowKey)
 	nullable := func(i int) bool { return t.Columns[i].Nullable }
 	switch {
-	case m.named && len(m.key) > 0:
+	case len(m.key) > 0:
 		// The log adds the end of a system-versioned row's period.
 		if n := len(key); n > 0 && n <= len(m.key) && slices.Equal(key, m.key[:n]) {
 			t.KeyIndex = f.keyIndex
 		}
-	case !m.named || f.prefixes || slices.ContainsFunc(key, nullable):
+	case f.prefixes || slices.ContainsFunc(key, nullable):
 		t.Key, t.KeyIndex = key, f.keyIndex
-		if (!m.named || f.prefixes) && !slices.ContainsFunc(rowKey, nullable) {
+		if f.prefixes && !slices.ContainsFunc(rowKey, nullable) {
 			t.RowKey = rowKey
 		}
 	}
@@ -252,9 +270,6 @@ func (p *plan) add(i int, c *logColumn, facts *columnFacts, f *tableFacts) error
 	col := &p.table.Columns[i]
 	*col = capture.Column{Name: c.name, Type: typ, Nullable: c.nullable}
 	if facts != nil {
-		if col.Name == "" {
-			col.Name = facts.name
-		}
 		col.Comment = facts.comment
 		col.Default = facts.defaultOf(&p.cells[i], &col.Type, f.mariadb)
 	}
@@ -424,7 +439,7 @@ func (c *logColumn) resolveLabels(d cell) (capture.Type, cell, error) {
 		return t, d, fmt.Errorf("labels numbered by %d bytes are impossible", c.meta)
 	}
 	if len(c.labels) == 0 || c.charset == nil {
-		return t, d, fmt.Errorf("its labels are not in the log; remedy: SET GLOBAL binlog_row_metadata = FULL, and start from a new snapshot")
+		return t, d, fmt.Errorf("its labels, or their character set, are not known to headwater; remedy: run a headwater that knows this server version")
 	}
 	d.width, d.least, d.charset = uint8(c.meta), uint8(c.meta), c.charset
 	quoted := make([]string, len(c.labels))
@@ -470,7 +485,7 @@ func (c *logColumn) resolveString(d cell) (t capture.Type, _ cell, err error) {
 		return c.vector(), d, nil
 	}
 	if c.charset == nil {
-		return t, d, fmt.Errorf("its character set is unknown to headwater or not in the log; remedy: SET GLOBAL binlog_row_metadata = FULL, or run a headwater that knows this server version")
+		return t, d, fmt.Errorf("its character set is unknown to headwater; remedy: run a headwater that knows this server version")
 	}
 	binary := c.charset == binaryCharset
 	d.charset = c.charset

@@ -77,10 +77,13 @@ type plan struct {
 	table *capture.Table
 	cells []cell
 	jsons int // how many of them are JSON
-	// drift names the columns that the catalog describes otherwise than the log, or no
-	// longer has: they have neither default nor comment, and what the log does not say
-	// about them is taken from nowhere.
-	drift []string
+	// columns is what is known of them: by the log, the catalog, or an earlier definition.
+	columns []logColumn
+	// drift lists the columns that the catalog describes otherwise than the log, or no
+	// longer has: they have neither default nor comment. unsure are those of them whose
+	// bytes could be of a type that the log does not show.
+	drift  []int
+	unsure []logColumn
 }
 
 var (

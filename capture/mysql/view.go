@@ -32,6 +32,8 @@ type scanState struct {
 	startAt place
 	need    demand
 	marks   []mark
+	// wake makes Stream look for marks while the log is quiet.
+	wake func()
 	// noteStart says that the entry has to be written.
 	noteStart bool
 }
@@ -93,13 +95,14 @@ func (s *scanState) start(a scanStart, srv *server) error {
 	return nil
 }
 
-// connect says that Stream has found its place.
-func (s *scanState) connect() {
+// connect says that Stream has found its place, and how to wake it.
+func (s *scanState) connect(wake func()) {
 	if s == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wake = wake
 	close(s.connected)
 }
 
@@ -121,7 +124,7 @@ func (s *scanState) stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.connected, s.ready = renew(s.connected), renew(s.ready)
-	s.marks = nil
+	s.marks, s.wake = nil, nil
 	s.waiting.Store(0)
 }
 
@@ -151,11 +154,11 @@ func (s *scanState) wait(ctx context.Context, forView bool) error {
 	}
 }
 
-// server is what Stream reads from.
-func (s *scanState) server() *server {
+// present is the server that Stream reads from, and what the next view of it must hold.
+func (s *scanState) present() (*server, demand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.srv
+	return s.srv, s.need
 }
 
 // start place of the pipeline: the source position of every row that is read.
@@ -197,13 +200,6 @@ func (s *scanState) entries() []capture.Entry {
 	return []capture.Entry{{Key: startKey, Value: text}}
 }
 
-// demand is what the next view must hold.
-func (s *scanState) demand() demand {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.need
-}
-
 // set is what must be contained in the transactions of a view.
 func (d *demand) set() (mysql.GTIDSet, error) {
 	set, err := parseGTIDs(mySQL, d.begun)
@@ -224,12 +220,19 @@ func (d *demand) set() (mysql.GTIDSet, error) {
 	return set, nil
 }
 
-// addMark makes Stream emit a Watermark at a place.
-func (s *scanState) addMark(id uint64, at place) {
+// addMark makes Stream emit a Watermark at a place of srv's log.
+func (s *scanState) addMark(id uint64, srv *server, at place) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if got, want := s.srv.identity(), srv.identity(); got != want {
+		return fmt.Errorf("the log comes from the server %s by now, and the rows came from %s", got.Server, want.Server)
+	}
 	s.marks = append(s.marks, mark{id: id, at: at})
 	s.waiting.Store(int32(len(s.marks)))
+	if s.wake != nil {
+		s.wake()
+	}
+	return nil
 }
 
 // marksWait says whether any mark waits.

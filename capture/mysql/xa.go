@@ -86,7 +86,7 @@ func (st *stream) prepare(ctx context.Context, body []byte) error {
 		return st.unreadable("the end of an XA transaction that did not begin")
 	}
 	if tx.skip {
-		st.tx = txState{}
+		st.leave()
 		return nil
 	}
 	if tx.held == nil {
@@ -114,7 +114,8 @@ func (st *stream) prepare(ctx context.Context, body []byte) error {
 		}
 		st.boundary()
 	}
-	st.tx = txState{}
+	st.tx.held = nil // it stays
+	st.leave()
 	if err := st.watermarks(); err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (st *stream) prepare(ctx context.Context, body []byte) error {
 // decide takes the outcome of an XA transaction.
 func (st *stream) decide(ctx context.Context, xid string, committed bool) error {
 	if st.tx.skip {
-		st.tx = txState{}
+		st.leave()
 		return nil
 	}
 	held := st.prepared[xid]

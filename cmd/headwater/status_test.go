@@ -206,7 +206,7 @@ func TestSupervise_SaysTheSameThingOnceAMinute(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
-		if n := strings.Count(log.String(), `because="connection refused"`); n < 6 || n > 12 {
+		if n := strings.Count(log.String(), `because="connection; refused"`); n < 6 || n > 12 {
 			t.Errorf("%d lines about %d runs in 10 minutes:\n%s", n, runs, &log)
 		}
 		if strings.Count(log.String(), "because=another") != 1 {
