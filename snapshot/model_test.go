@@ -733,11 +733,7 @@ func tell(t *testing.T, seed uint64, prepare func(*model)) (m *model, err error)
 }
 
 func TestMerge_AnyInterleaving(t *testing.T) {
-	seeds := uint64(3000)
-	if testing.Short() {
-		seeds = 300
-	}
-	for seed := range seeds {
+	for seed := range uint64(3000) {
 		if m, err := tell(t, seed, nil); err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed, err, strings.Join(m.story, "\n"))
 		}
