@@ -3,7 +3,7 @@ GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT      = mvdan.cc/gofumpt@v0.12.0
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-FUZZTIME    ?= 5s
+FUZZTIME    ?= 5000x
 SOURCE      ?= postgres
 # Packages whose tests run under the race detector: those with goroutines of their own.
 RACE = ./capture/... ./checkpoint/... ./publish/... ./snapshot/... ./schema/...
@@ -29,7 +29,7 @@ race: ## The tests of every package but integration, with the race detector
 integration: ## The whole program: real databases, Kafka and registry, killed at random
 	$(GO) test -timeout 40m ./integration
 
-fuzz: ## Every fuzz target, $(FUZZTIME) each
+fuzz: ## Every fuzz target, $(FUZZTIME) runs each (a duration as FUZZTIME works too)
 	@for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; \

@@ -92,7 +92,7 @@ func parseConfig(text []byte) (*Config, []problem) {
 	if root := r.parse(text); root != nil {
 		r.read("", root, reflect.ValueOf(cfg).Elem())
 	}
-	if len(r.lines) > 0 {
+	if len(r.lines) > 0 || len(r.problems) == 0 {
 		cfg.setDefaults()
 		r.validate(cfg)
 	}
@@ -137,7 +137,9 @@ func (r *reader) parse(text []byte) ast.Node {
 		r.report(line, "it is not YAML: %s; %s", message, hint)
 		return nil
 	}
-	docs := slices.DeleteFunc(file.Docs, func(d *ast.DocumentNode) bool { return d.Body == nil })
+	docs := slices.DeleteFunc(file.Docs, func(d *ast.DocumentNode) bool {
+		return d.Body == nil || d.Body.Type() == ast.NullType
+	})
 	switch len(docs) {
 	case 0:
 		r.report(0, "it is empty; `headwater config` prints what it can hold")

@@ -96,6 +96,7 @@ func TestConfig_BrokenFilesGetASentence(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"Empty":            {"", "it is empty; `headwater config` prints what it can hold"},
 		"Comments":         {"# later\n", "it is empty; `headwater config` prints what it can hold"},
+		"Null":             {"~", "it is empty; `headwater config` prints what it can hold"},
 		"OpenList":         {"name: [shop\n", "1: it is not YAML: sequence end token ']' not found; put"},
 		"List":             {"- name: shop\n", "1: the file: want a section with name, source, "},
 		"Page":             {"<html>not found</html>", "1: the file: want a section with name, source, "},
