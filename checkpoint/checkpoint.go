@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/headwaterdb/headwater/capture"
@@ -127,10 +128,11 @@ func (c *Checkpoint) Unmarshal(b []byte) error {
 		At: capture.Position(s.Pos), Totals: s.N, Config: s.Config,
 	}
 	if s.InTx != nil {
-		c.InTx = &capture.InTx{ID: s.InTx.ID, Done: s.InTx.Done}
-		if _, err := fmt.Sscanf(s.InTx.CRC, "%08x", &c.InTx.CRC); err != nil {
-			return fmt.Errorf("%w: crc %q: %w", ErrUnusable, s.InTx.CRC, err)
+		crc, err := strconv.ParseUint(s.InTx.CRC, 16, 32)
+		if err != nil {
+			return fmt.Errorf("%w: crc: %w", ErrUnusable, err)
 		}
+		c.InTx = &capture.InTx{ID: s.InTx.ID, Done: s.InTx.Done, CRC: uint32(crc)}
 	}
 	return nil
 }

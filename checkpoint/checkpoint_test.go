@@ -76,6 +76,7 @@ func TestCheckpoint_RefusesWhatItDoesNotKnow(t *testing.T) {
 	for _, text := range []string{
 		``, `x`, `null`, `[]`, `{}`, `{"v":0}`, `{"v":2}`, `{"v":1,"seq":"1"}`,
 		`{"v":1,"pipeline":"shop","seq":1,"intx":{"id":"1","done":1,"crc":"zz"}}`,
+		`{"v":1,"pipeline":"shop","seq":1,"intx":{"id":"1","done":1,"crc":"9f3a01bc0"}}`,
 	} {
 		var cp Checkpoint
 		if err := cp.Unmarshal([]byte(text)); !errors.Is(err, ErrUnusable) {

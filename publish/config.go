@@ -18,8 +18,7 @@ type Config struct {
 	MaxCommitInterval time.Duration `yaml:"max_commit_interval"`
 	// MaxRecords and MaxBytes end a Kafka transaction at the next source commit, and
 	// cut a source transaction which is larger than that itself: its parts then become
-	// visible one after the other. Up to twice MaxBytes stay in memory until they are
-	// committed. Defaults 50000 and 32 MiB.
+	// visible one after the other. Defaults 50000 and 32 MiB.
 	MaxRecords int   `yaml:"max_records"`
 	MaxBytes   int64 `yaml:"max_bytes"`
 	// MaxPartitions ends a Kafka transaction at the next source commit too, and cuts a

@@ -97,8 +97,9 @@ type Sink interface {
 
 // A Tx publishes records and the checkpoint that covers them, or nothing.
 type Tx interface {
-	// Produce hands records over. It blocks when the sink is behind. The records'
-	// memory must stay as it is until Commit has returned or the sink was discarded.
+	// Produce hands records over. It blocks when the sink is behind. The records' memory
+	// is the caller's again when it returns; headers must stay as they are, since those of
+	// a table may be one slice that the sink remembers.
 	Produce(ctx context.Context, records []Record) error
 	// Commit makes records and checkpoint visible together. After an error the
 	// outcome is unknown (rule R10) and the Tx must not be used again.

@@ -45,8 +45,8 @@ type Publisher struct {
 	stats *stats
 
 	// What is remembered from one Run to the next (rule R13): that this instance has
-	// claimed the pipeline, and the last Seq whose commit was confirmed. Neither decides
-	// where to go on; both only tell a superseded owner and a lost checkpoint.
+	// claimed the pipeline, and the last Seq of ours that is known to be committed. Neither
+	// decides where to go on; both only tell a superseded owner and a lost checkpoint.
 	claimed bool
 	seq     uint64
 
@@ -147,8 +147,8 @@ func (p *Publisher) load(ctx context.Context) (checkpoint.Checkpoint, error) {
 	case p.claimed && cp.Seq > p.seq+1:
 		p.Log.Warn("the checkpoint's number has jumped: somebody else has written it", "expected", p.seq+1, "found", cp.Seq)
 	}
-	if cp.Owner.ID == p.owner.ID { // also when the answer to our claim was lost
-		p.claimed = true
+	if cp.Owner.ID == p.owner.ID { // also when the answer to its commit was lost
+		p.claimed, p.seq = true, cp.Seq
 	}
 	return cp, nil
 }

@@ -1,9 +1,11 @@
 package publish_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -612,6 +614,35 @@ func TestPublisher_TwoInstances(t *testing.T) {
 		})
 	})
 
+	// Nor do records that it holds still.
+	t.Run("APausedOneWithoutAFenceWritesNothing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, &publishtest.Story{Transactions: 10, Size: sizes})
+			r.log.Unfenced = true
+			old, s := r.instance()
+			wake := make(chan struct{})
+			s.PauseAt(publishtest.Produce, func(context.Context) { <-wake })
+			ended := make(chan error)
+			go func() { ended <- old.Run(t.Context()) }()
+			time.Sleep(15 * time.Second) // a transaction of that age is still committed
+			if s.Reached(publishtest.Produce) != 1 {
+				t.Errorf("the old instance has produced %d times", s.Reached(publishtest.Produce))
+			}
+			successor, _ := r.instance()
+			if err := successor.Run(t.Context()); err != nil {
+				t.Error(err)
+			}
+			want := r.last()
+			close(wake)
+			if err := <-ended; !errors.Is(err, publish.ErrSuperseded) {
+				t.Errorf("the old instance ended with %v", err)
+			}
+			if got := r.last(); got.Seq != want.Seq || got.At != publishtest.Position(10) {
+				t.Errorf("the checkpoint is %d at %s, and was %d", got.Seq, got.At, want.Seq)
+			}
+		})
+	})
+
 	t.Run("ABrokerTimeoutIsNotASuccessor", func(t *testing.T) { // fault 15
 		r := newRig(t, &publishtest.Story{Transactions: 100, Size: sizes})
 		r.cfg.MaxRecords = 20
@@ -657,6 +688,34 @@ func TestPublisher_AMissingTopicProvesNothing(t *testing.T) {
 	}
 	r.again(fresh)
 	r.verify(20)
+}
+
+// Rule R7. Commits whose answers were lost are our own, however many follow each other.
+func TestPublisher_ReportsANumberThatJumps(t *testing.T) {
+	r := newRig(t, &publishtest.Story{Transactions: 20, Size: sizes})
+	var log bytes.Buffer
+	r.parts.Log = slog.New(slog.NewTextHandler(&log, nil))
+	p, s := r.instance()
+	r.again(p)
+	for n := range 3 {
+		s.FailAt(publishtest.AnswerLost, n+1, nil) // of claims, for the story is told
+	}
+	for range 3 {
+		if err := p.Run(t.Context()); !errors.Is(err, publish.ErrUnknownOutcome) {
+			t.Fatal(err)
+		}
+	}
+	r.again(p)
+	if strings.Contains(log.String(), "jumped") {
+		t.Errorf("lost answers are taken for another's: %s", &log)
+	}
+	cp := r.last()
+	cp.Seq += 2
+	r.log.Put(cp)
+	r.again(p)
+	if !strings.Contains(log.String(), "jumped") {
+		t.Errorf("a number that jumps is not in the log: %s", &log)
+	}
 }
 
 func TestPublisher_StopsRatherThanGuess(t *testing.T) {

@@ -149,8 +149,7 @@ var (
 
 func newEncoded() *Encoded { return encodeds.Get().(*Encoded) }
 
-// release gives the batch's memory to the next ones. Only after the commit of its
-// transaction has returned nil: until then the sink may read it.
+// release gives the batch's memory to the next ones.
 func (e *Encoded) release() {
 	if e.first != nil {
 		firsts.Put(e.first)

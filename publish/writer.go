@@ -28,8 +28,7 @@ import (
 //   - Positions alone, without records or entries, wait for IdleInterval. After it the
 //     checkpoint is committed even when nothing has moved: whoever was superseded while
 //     the database was idle finds out, and lets go of the source. Where Fence does not
-//     keep earlier writers off, the commit itself would not tell, and would set back the
-//     checkpoint of the successor: there the owner is read first.
+//     keep earlier writers off, the commit itself would not tell, see lookForSuccessor.
 type writer struct {
 	p     *Publisher
 	queue *queue
@@ -39,11 +38,9 @@ type writer struct {
 	opened  time.Time
 	txctx   context.Context // ends with 2/3 of the transaction's timeout
 	cancel  context.CancelFunc
-	held    []*Encoded // their memory is the sink's until the commit
 	entries map[string][]byte
 	records int
 	bytes   int64
-	memory  int64 // what held holds
 	touched partitionSet
 	newest  int64 // source time of the newest change, microseconds
 	// part is what the transaction holds of the source transaction that is open at its
@@ -94,17 +91,16 @@ func (w *writer) write(ctx context.Context, e *Encoded) error {
 	if err != nil {
 		return fmt.Errorf("produce: %w", err)
 	}
-	w.hold(e)
+	w.count(e)
+	e.release()
 	if w.full(time.Now()) {
 		return w.commit(ctx)
 	}
 	return nil
 }
 
-// hold keeps the batch for the commit and counts it.
-func (w *writer) hold(e *Encoded) {
-	w.held = append(w.held, e)
-	w.memory += e.size()
+// count takes note of a batch that was produced.
+func (w *writer) count(e *Encoded) {
 	size := int64(0)
 	for i := range e.Records {
 		r := &e.Records[i]
@@ -137,7 +133,7 @@ func (w *writer) full(now time.Time) bool {
 			w.records >= 2*cfg.MaxRecords || w.bytes >= 2*cfg.MaxBytes || w.touched.n >= 2*cfg.MaxPartitions ||
 			age >= cfg.TransactionTimeout/3
 	}
-	return w.records >= cfg.MaxRecords || w.bytes >= cfg.MaxBytes || w.memory >= 2*cfg.MaxBytes ||
+	return w.records >= cfg.MaxRecords || w.bytes >= cfg.MaxBytes ||
 		w.touched.n >= cfg.MaxPartitions || age >= w.interval
 }
 
@@ -182,10 +178,8 @@ func (w *writer) begin(ctx context.Context) error {
 // commit makes what was written visible, together with where it ends, and then tells
 // the source. It is not cancelled by a stop.
 func (w *writer) commit(ctx context.Context) error {
-	if w.tx == nil && !w.p.Sink.Fences() {
-		if _, err := w.p.load(ctx); err != nil {
-			return fmt.Errorf("look for a successor: %w", err)
-		}
+	if err := w.lookForSuccessor(ctx); err != nil {
+		return fmt.Errorf("look for a successor: %w", err)
 	}
 	if err := w.begin(ctx); err != nil {
 		return err
@@ -204,6 +198,26 @@ func (w *writer) commit(ctx context.Context) error {
 	}
 	w.p.enter(Waiting)
 	return nil
+}
+
+// trust is how long one commit vouches for the next where nothing fences: less than a
+// source takes to notice that an instance is gone, and to let a successor in.
+const trust = 10 * time.Second
+
+// lookForSuccessor reads whose the checkpoint is, before a commit that nothing else would
+// keep from setting back the checkpoint of a successor. Reading costs more than a commit,
+// so that those of a busy instance do without.
+func (w *writer) lookForSuccessor(ctx context.Context) error {
+	if w.p.Sink.Fences() || w.tx != nil && time.Since(w.lastCommit) < trust {
+		return nil
+	}
+	if w.tx != nil { // a stop cancels this as little as the commit
+		var cancel context.CancelFunc
+		ctx, cancel = w.p.commitContext(ctx, w.opened)
+		defer cancel()
+	}
+	_, err := w.p.load(ctx)
+	return err
 }
 
 // checkpoint is the one that covers everything written so far. Its Entries are those
@@ -227,7 +241,7 @@ func (w *writer) checkpoint(now time.Time) checkpoint.Checkpoint {
 	return next
 }
 
-// settle takes note of a confirmed commit and gives back what it held.
+// settle takes note of a confirmed commit.
 func (w *writer) settle(next checkpoint.Checkpoint, began time.Time) {
 	all := w.cp.Entries
 	for key, value := range next.Entries {
@@ -254,16 +268,11 @@ func (w *writer) settle(next checkpoint.Checkpoint, began time.Time) {
 	}
 	w.adapt(now.Sub(began))
 
-	for i, e := range w.held {
-		e.release()
-		w.held[i] = nil
-	}
-	w.held = w.held[:0]
 	clear(w.entries)
 	w.touched.reset()
 	w.cancel()
 	w.tx, w.txctx, w.cancel = nil, nil, nil
-	w.records, w.bytes, w.memory, w.newest, w.part, w.partBytes = 0, 0, 0, 0, 0, 0
+	w.records, w.bytes, w.newest, w.part, w.partBytes = 0, 0, 0, 0, 0
 	w.moved = false
 	w.lastCommit = now
 }
@@ -343,8 +352,7 @@ func (w *writer) finish(ctx context.Context, err error) error {
 	return err
 }
 
-// giveUp lets go of the open transaction. Run's Discard ends it; its batches are not
-// reused, because the sink may still read them.
+// giveUp lets go of the open transaction. Run's Discard ends it.
 func (w *writer) giveUp(err error) {
 	if w.tx != nil {
 		w.p.stats.aborted(err)

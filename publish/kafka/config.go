@@ -54,8 +54,8 @@ type Config struct {
 	// be written. It must not be above the topics' max.message.bytes, which counts after
 	// compression. Default 1000012, Kafka's own default less the batch's head.
 	MaxRecordBytes int `yaml:"max_record_bytes"`
-	// BufferRecords and BufferBytes bound what the client holds on its way to the
-	// brokers. Defaults 50000 and 64 MiB.
+	// BufferRecords and BufferBytes bound what is held on its way to the brokers, the
+	// bytes 4 MiB or more. Defaults 50000 and 64 MiB.
 	BufferRecords int `yaml:"buffer_records"`
 	BufferBytes   int `yaml:"buffer_bytes"`
 	// Topics is how data topics are made.
@@ -65,8 +65,9 @@ type Config struct {
 	CheckpointReplication int16 `yaml:"checkpoint_replication"`
 	TLS                   TLS   `yaml:"tls"`
 	SASL                  SASL  `yaml:"sasl"`
-	// New says that the operator wants the pipeline to start anew although its
-	// checkpoint topic was deleted (a flag of the command line, not of the file).
+	// New says that the operator knows that topics of the pipeline were deleted (a flag of
+	// the command line, not of the file). Without its checkpoint topic it then starts anew,
+	// and a data topic that was made again is taken in place of the one before.
 	New bool `yaml:"-"`
 
 	// patience is for how long a topic must be missing before that is believed: a broker
@@ -170,9 +171,11 @@ func (c *Config) Validate() error {
 	_, known := codecs[c.Compression]
 	check(known, "compression is %q; it must be snappy, lz4, zstd, gzip or none", c.Compression)
 	check(c.Linger == nil || *c.Linger >= 0 && *c.Linger <= time.Second, "linger must be 0 to 1s")
-	check(c.MaxRecordBytes >= 1024 && c.MaxRecordBytes <= 1<<30, "max_record_bytes is %d; it must be 1024 to %d", c.MaxRecordBytes, 1<<30)
+	// The client writes requests of 100 MiB at most, the brokers' own limit by default.
+	check(c.MaxRecordBytes >= 1024 && c.MaxRecordBytes <= 96<<20, "max_record_bytes is %d; it must be 1024 to %d", c.MaxRecordBytes, 96<<20)
 	check(c.BufferRecords > 0, "buffer_records is %d; it must be positive", c.BufferRecords)
 	check(c.BufferBytes >= c.MaxRecordBytes, "buffer_bytes is %d; it must hold a record of max_record_bytes, %d", c.BufferBytes, c.MaxRecordBytes)
+	check(c.BufferBytes >= checkpointBytes, "buffer_bytes is %d; it must hold a checkpoint, which may have %d", c.BufferBytes, checkpointBytes)
 	check(c.Topics.Partitions > 0, "topics.partitions is %d; it must be positive", c.Topics.Partitions)
 	check(c.Topics.Replication >= 0, "topics.replication is %d; it must be positive", c.Topics.Replication)
 	check(c.CheckpointReplication >= 0, "checkpoint_replication is %d; it must be positive", c.CheckpointReplication)
@@ -208,10 +211,8 @@ func (c *Config) Options(log *slog.Logger) ([]kgo.Opt, error) {
 		kgo.SeedBrokers(c.Brokers...),
 		kgo.ClientID(c.ClientID),
 		kgo.SoftwareNameAndVersion("headwater", "1"),
-		// With transaction.version 2 a transaction's first produce may be answered
-		// CONCURRENT_TRANSACTIONS, which the client retries after a metadata refresh; at
-		// the default of one refresh in 5 s a load of many transactions took six times as
-		// long.
+		// What the client looks up has often changed a moment ago: a topic was made, a
+		// leader has moved.
 		kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.DisableClientMetrics(),
 	}

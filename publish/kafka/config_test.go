@@ -58,6 +58,25 @@ func TestConfig_ValidateNamesEveryMistake(t *testing.T) {
 	}
 }
 
+// Bounds that the client does not take would show when the pipeline starts.
+func TestConfig_TheClientTakesTheBounds(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1 << 10, 96 << 20} {
+		r := newRig(t, nil)
+		r.cfg.MaxRecordBytes, r.cfg.BufferBytes = size, max(size, checkpointBytes)
+		if err := r.cfg.Validate(); err != nil {
+			t.Errorf("%d: %v", size, err)
+		}
+		if err := r.sink().Fence(t.Context()); err != nil {
+			t.Errorf("%d: %v", size, err)
+		}
+		r.cfg.MaxRecordBytes, r.cfg.BufferBytes = size, checkpointBytes-1
+		if err := r.cfg.Validate(); err == nil || !strings.Contains(err.Error(), "buffer_bytes") {
+			t.Errorf("%d with a small buffer: %v", size, err)
+		}
+	}
+}
+
 func TestValidateName(t *testing.T) {
 	for name, ok := range map[string]bool{"shop": true, "shop-2": true, "0": true, "": false, "-a": false, "Shop": false, "a.b": false, "a/b": false, strings.Repeat("a", 201): false} {
 		if err := ValidateName(name); (err == nil) != ok {

@@ -10,9 +10,11 @@
 // section of the configuration file; its [Config.Options] are what every Kafka client of
 // the program is made with, so that addresses, TLS and SASL are given once.
 //
+// Records are written by a sender of our own, see section "Batches" of publish/DESIGN.md.
+//
 // Rules that always hold here (their numbers are those of publish/DESIGN.md): a failed
 // record dooms its transaction (R11); a commit that returned an error has an unknown
 // outcome (R10); after any error the client is thrown away (R13); topics exist before
-// their first record (R15); a record that is too large is refused before it is handed to
-// the client (R16).
+// their first record (R15); a record that is too large is refused before it is taken
+// into a batch (R16).
 package kafka

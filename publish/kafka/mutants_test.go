@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -45,7 +46,12 @@ type mutantTx struct {
 }
 
 func (t *mutantTx) Produce(ctx context.Context, records []publish.Record) error {
-	t.produced = append(t.produced, records)
+	var kept []publish.Record // their memory is ours only until Produce returns
+	for _, r := range records {
+		r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+		kept = append(kept, r)
+	}
+	t.produced = append(t.produced, kept)
 	return t.tx.Produce(ctx, records)
 }
 
@@ -199,10 +205,14 @@ func commitTheRest(t *testing.T, broken bool) *rig {
 	m := &mutant{Sink: r.sink()}
 	if broken {
 		m.commit = func(ctx context.Context, t *mutantTx, cp checkpoint.Checkpoint) error {
-			if err := t.cl.Flush(ctx); err != nil {
-				return err
+			for t.send.flush(ctx) != nil {
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				t.send.mu.Lock()
+				t.send.failed = nil // "the others are good"
+				t.send.mu.Unlock()
 			}
-			t.failed.Store(nil) // "the others are good"
 			return t.tx.Commit(ctx, cp)
 		}
 	}

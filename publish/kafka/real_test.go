@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,6 +131,31 @@ func TestRealBrokers(t *testing.T) {
 		}
 		r.finish(p)
 		r.verify(60)
+	})
+
+	// The in-memory cluster counts otherwise.
+	t.Run("TakeNumbersThatRunOver", func(t *testing.T) {
+		r := fresh(t, nil)
+		r.cfg.Delivery, r.cfg.MaxRecordBytes = AtLeastOnce, 1024
+		const records = 1000
+		s, all := r.sink(), numbered(0, records)
+		for i, part := range [][]publish.Record{all[:1], all[1:]} { // brokers may want an empty partition's first number to be 0
+			tx := begin(t, s).(*tx)
+			p := tx.send.topic(dataTopic).partition(0)
+			if i == 1 {
+				p.term, p.seq = tx.send.term, math.MaxInt32-500
+			}
+			if err := tx.Produce(t.Context(), part); err != nil {
+				t.Fatal(err)
+			}
+			if err := commit(t, tx); err != nil {
+				t.Fatal(err)
+			}
+			if i == 1 && p.seq != 498 {
+				t.Errorf("the next number is %d", p.seq)
+			}
+		}
+		wantNumbered(t, r.committed()[0], records)
 	})
 
 	t.Run("RememberADeletedCheckpoint", func(t *testing.T) { // fault 23

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/headwaterdb/headwater/checkpoint"
 	"github.com/headwaterdb/headwater/publish"
@@ -33,14 +36,17 @@ type Sink struct {
 	opts []kgo.Opt
 	log  *slog.Logger
 
+	compressor kgo.Compressor
+
 	conn      *kgo.Client // for administration
 	admin     *kadm.Client
 	connected bool // at least once
 	metrics   metrics
 
 	// What Discard drops.
-	cl   *kgo.Client
-	slab slab // records of the open transaction
+	cl       *kgo.Client
+	send     *sender
+	producer producer // of the next transaction
 
 	// partialProtocol: the brokers do not give each transaction an epoch of its own
 	// (KIP-890 part 2, transaction.version 2), so a request that is delivered late could
@@ -82,25 +88,20 @@ func New(name string, cfg Config, log *slog.Logger, r prometheus.Registerer) (*S
 			end:   histogram("end_transaction_seconds", "Time that the brokers take to end a transaction."),
 		},
 	}
-	s.opts = append(opts,
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(codecs[cfg.Compression], kgo.NoCompression()),
-		kgo.ProducerLinger(*cfg.Linger),
-		// Checked on the uncompressed size, so it must hold the largest record and its
-		// batch's head; Produce keeps to MaxRecordBytes itself (rule R16).
-		kgo.ProducerBatchMaxBytes(int32(cfg.MaxRecordBytes+batchHead)),
-		kgo.MaxBufferedRecords(cfg.BufferRecords),
-		kgo.MaxBufferedBytes(cfg.BufferBytes),
-		kgo.WithHooks(endTxnCounter{&s.endTxns}),
-	)
-	if s.transactional() {
-		s.opts = append(s.opts, kgo.TransactionalID(s.id), kgo.TransactionTimeout(cfg.TransactionTimeout))
+	s.opts = append(opts, kgo.WithHooks(endTxnCounter{&s.endTxns}))
+	if s.compressor, err = kgo.DefaultCompressor(codecs[cfg.Compression]); err != nil {
+		cl.Close()
+		return nil, fmt.Errorf("%w: %w", publish.ErrRefused, err)
 	}
 	return s, nil
 }
 
 // batchHead is more than a batch of one record needs beside the record.
 const batchHead = 256
+
+// checkpointBytes is the max.message.bytes of the checkpoint topic, whatever the size of
+// records: what a source notes there does not depend on it.
+const checkpointBytes = 4 << 20
 
 func (s *Sink) transactional() bool { return s.cfg.Delivery == ExactlyOnce }
 
@@ -115,26 +116,39 @@ func (s *Sink) Fence(ctx context.Context) error {
 		return s.classify(err)
 	}
 	s.connected = true
+	if !proto.numbers {
+		return s.classify(kerr.UnsupportedVersion)
+	}
 	if err := s.ensureCheckpointTopic(ctx, proto); err != nil {
 		return s.classify(err)
 	}
-	cl, err := kgo.NewClient(s.opts...)
-	if err != nil {
+	s.partialProtocol, s.mustFence = s.transactional() && proto.transactions < 2, false
+	opts := s.opts
+	if s.partialProtocol {
+		opts = append(slices.Clip(opts), kgo.MaxVersions(withoutEpochs()))
+	}
+	if s.cl, err = kgo.NewClient(opts...); err != nil {
 		return fmt.Errorf("%w: %w", publish.ErrRefused, err)
 	}
-	s.cl = cl
-	if !s.transactional() {
-		return s.classify(s.fenceOnce(ctx))
+	id := s.id
+	if s.transactional() {
+		s.producer, err = s.initProducer(ctx, &s.id)
+	} else if id, err = "", s.fenceOnce(ctx); err == nil {
+		s.producer, err = s.initProducer(ctx, nil)
 	}
-	id, _, err := cl.ProducerID(ctx)
 	if err != nil {
 		return s.classify(err)
 	}
-	if id < 0 {
-		return refused(kerr.UnsupportedVersion, "the brokers have no transactions; use Kafka 2.5 or later, or delivery: at-least-once")
-	}
-	s.partialProtocol, s.mustFence = proto.transactions < 2, false
+	s.send = newSender(s.cl, &s.cfg, s.compressor, id, s.partialProtocol, s.producer)
 	return nil
+}
+
+// withoutEpochs are the client's versions less those that give each transaction an epoch:
+// brokers that know them take them before transaction.version allows.
+func withoutEpochs() *kversion.Versions {
+	v := kversion.Stable()
+	v.SetMaxKeyVersion(kmsg.EndTxn.Int16(), 4)
+	return v
 }
 
 // Fences reports whether Fence keeps older owners off, whatever they run.
@@ -142,9 +156,20 @@ func (s *Sink) Fences() bool { return s.transactional() }
 
 // fenceOnce takes our transactional id once, without using it.
 func (s *Sink) fenceOnce(ctx context.Context) error {
+	_, err := s.initProducer(ctx, &s.id)
+	if is(err, kerr.UnsupportedVersion, kerr.TransactionalIDAuthorizationFailed) {
+		s.log.Warn("an owner in exactly-once mode cannot be fenced; make sure that none is running", "err", err)
+		return nil
+	}
+	return err
+}
+
+// initProducer asks for a producer id: the next epoch of that of a transactional id, or a
+// new one. It waits until the brokers have ended an open transaction.
+func (s *Sink) initProducer(ctx context.Context, transactionalID *string) (producer, error) {
 	for {
 		req := kmsg.NewPtrInitProducerIDRequest()
-		req.TransactionalID = &s.id
+		req.TransactionalID = transactionalID
 		req.TransactionTimeoutMillis = int32(s.cfg.TransactionTimeout.Milliseconds())
 		resp, err := req.RequestWith(ctx, s.cl)
 		if err == nil {
@@ -152,16 +177,12 @@ func (s *Sink) fenceOnce(ctx context.Context) error {
 		}
 		switch {
 		case err == nil:
-			return nil
-		case errors.Is(err, kerr.ConcurrentTransactions):
-			if err := sleep(ctx, pause); err != nil {
-				return err
-			}
-		case is(err, kerr.UnsupportedVersion, kerr.TransactionalIDAuthorizationFailed):
-			s.log.Warn("an owner in exactly-once mode cannot be fenced; make sure that none is running", "err", err)
-			return nil
-		default:
-			return err
+			return producer{resp.ProducerID, resp.ProducerEpoch}, nil
+		case !errors.Is(err, kerr.ConcurrentTransactions):
+			return producer{}, err
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return producer{}, err
 		}
 	}
 }
@@ -204,7 +225,7 @@ func (s *Sink) ensureCheckpointTopic(ctx context.Context, proto protocol) error 
 			"segment.ms":                     "3600000",
 			"segment.bytes":                  "16777216",
 			"min.cleanable.dirty.ratio":      "0.1",
-			"max.message.bytes":              "4194304",
+			"max.message.bytes":              strconv.Itoa(checkpointBytes),
 			"unclean.leader.election.enable": "false",
 		},
 	}, s.log)
@@ -269,6 +290,8 @@ type protocol struct {
 	transactions int16
 	// describes: it can describe transactions (Kafka 3.0).
 	describes bool
+	// numbers: it knows producers that number their records (Kafka 0.11).
+	numbers bool
 }
 
 // protocol asks for what the cluster has agreed on.
@@ -289,8 +312,11 @@ func (s *Sink) protocol(ctx context.Context) (protocol, error) {
 		}
 	}
 	for _, k := range resp.ApiKeys {
-		if k.ApiKey == int16(kmsg.DescribeTransactions) {
+		switch k.ApiKey {
+		case kmsg.DescribeTransactions.Int16():
 			p.describes = true
+		case kmsg.InitProducerID.Int16():
+			p.numbers = true
 		}
 	}
 	return p, nil
@@ -301,26 +327,14 @@ var errMustFence = errors.New("the last commit was sent more than once or answer
 
 // Begin opens a transaction. The broker's clock for it starts with the first record.
 func (s *Sink) Begin(context.Context) (publish.Tx, error) {
-	if s.cl == nil {
+	if s.send == nil {
 		panic("kafka: Begin without Fence")
-	}
-	t := &tx{s: s, cl: s.cl, opened: time.Now()}
-	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.promise = t.settle
-	if !s.transactional() {
-		return t, nil
 	}
 	if s.mustFence {
 		return nil, errMustFence
 	}
-	if err := s.cl.BeginTransaction(); err != nil {
-		return nil, s.classify(err)
-	}
-	var err error
-	if t.id, t.epoch, err = s.cl.ProducerID(t.ctx); err != nil {
-		return nil, s.classify(err)
-	}
-	return t, nil
+	s.send.begin(s.producer)
+	return &tx{s: s, send: s.send, opened: time.Now()}, nil
 }
 
 // Discard closes the client. The broker ends the open transaction at the next Fence, or
@@ -329,9 +343,11 @@ func (s *Sink) Discard() {
 	if s.cl == nil {
 		return
 	}
+	if s.send != nil {
+		s.send.close()
+	}
 	s.cl.Close()
-	s.cl = nil
-	s.slab = slab{} // the client may still read the old one
+	s.cl, s.send = nil, nil
 }
 
 // Close gives everything up.

@@ -2,11 +2,11 @@ package kafka
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -22,9 +22,9 @@ type Topics struct {
 	cfg   Config
 	admin *kadm.Client
 	log   *slog.Logger
-
-	mu  sync.Mutex
-	ids map[string]kadm.TopicID // of the topics that Ensure has seen
+	// passed are the ids of topics that were taken because of Config.New. Those that take
+	// their place later are another matter.
+	passed map[string]string
 }
 
 // NewTopics returns a Topics. It connects at the first call of Ensure.
@@ -33,7 +33,7 @@ func NewTopics(cfg Config, log *slog.Logger) (*Topics, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Topics{cfg: cfg, admin: kadm.NewClient(cl), log: log, ids: map[string]kadm.TopicID{}}, nil
+	return &Topics{cfg: cfg, admin: kadm.NewClient(cl), log: log, passed: map[string]string{}}, nil
 }
 
 func newAdmin(cfg *Config, log *slog.Logger) (*kgo.Client, *slog.Logger, error) {
@@ -44,7 +44,8 @@ func newAdmin(cfg *Config, log *slog.Logger) (*kgo.Client, *slog.Logger, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", publish.ErrRefused, err)
 	}
-	cl, err := kgo.NewClient(opts...)
+	// What it looks at has often been made a moment ago, and whoever looks again pauses.
+	cl, err := kgo.NewClient(append(opts, kgo.MetadataMinAge(10*time.Millisecond))...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", publish.ErrRefused, err)
 	}
@@ -52,33 +53,41 @@ func newAdmin(cfg *Config, log *slog.Logger) (*kgo.Client, *slog.Logger, error) 
 }
 
 // Ensure makes the topic unless it exists, waits until every partition has a leader and
-// returns how many there are. It asks each time, since a topic may be deleted in between.
+// returns how many there are, with the id that the brokers gave the topic: "" before Kafka
+// 2.8. It asks each time, since a topic may be deleted in between.
 //
-// A topic that is known to hold records is not made. When it stays missing, or since the
-// last call another has taken its place, those records are gone, and the error matches
-// [publish.ErrRefused]. This is the place to tell: that a leader does not know a topic when
-// a record comes may only mean that it has just become the leader.
-func (t *Topics) Ensure(ctx context.Context, topic string, known bool) (int32, error) {
+// A topic that is known to hold records is not made. When it stays missing, or another has
+// taken the place of the one with that id, those records are gone, and the error matches
+// [publish.ErrRefused]; with Config.New the one that is met first is taken. This is the
+// place to tell: that a leader does not know a topic when a record comes may only mean that
+// it has just become the leader. It is called from one goroutine at a time.
+func (t *Topics) Ensure(ctx context.Context, topic string, known bool, id string) (int32, string, error) {
+	if t.cfg.New {
+		id = t.passed[topic]
+	}
 	d, err := ensure(ctx, t.admin, newTopic{
-		name: topic, create: *t.cfg.Topics.Create && !known, known: known, partitions: t.cfg.Topics.Partitions,
+		name: topic, create: *t.cfg.Topics.Create && !known, known: known, id: id, partitions: t.cfg.Topics.Partitions,
 		replication: t.cfg.Topics.Replication, settings: t.cfg.Topics.Settings, patience: t.cfg.patience,
 	}, t.log)
 	if is(err, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed) {
 		err = refused(err, fmt.Sprintf("grant Create, Describe and Write on Topic %s, or make the topic by hand", topic))
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	seen, none := t.ids[topic], kadm.TopicID{} // brokers before Kafka 2.8 give topics no id
-	if err == nil && known && seen != d.ID && seen != none && d.ID != none {
-		err = lost(kerr.UnknownTopicID)
-	}
 	if err != nil {
-		return 0, fmt.Errorf("topic %s: %w", topic, t.cfg.explain(err, true))
+		return 0, "", fmt.Errorf("topic %s: %w", topic, t.cfg.explain(err, true))
 	}
-	if d.ID != none {
-		t.ids[topic] = d.ID
+	now := idText(d.ID)
+	if t.cfg.New {
+		t.passed[topic] = now
 	}
-	return int32(len(d.Partitions)), nil
+	return int32(len(d.Partitions)), now, nil
+}
+
+// idText is a topic's id as Kafka's own tools write it, "" for none.
+func idText(id kadm.TopicID) string {
+	if id == (kadm.TopicID{}) {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(id[:])
 }
 
 // Close ends the connections.
@@ -88,7 +97,8 @@ func (t *Topics) Close() { t.admin.Close() }
 type newTopic struct {
 	name        string
 	create      bool
-	known       bool // it has held records
+	known       bool   // it has held records
+	id          string // that it had then, "" when that is not known
 	partitions  int32
 	replication int16 // 0: 3, or as many as there are brokers
 	settings    map[string]string
@@ -96,7 +106,7 @@ type newTopic struct {
 }
 
 // pause is between two looks at what the brokers' metadata show.
-const pause = 50 * time.Millisecond
+const pause = 20 * time.Millisecond
 
 // ensure is Ensure for any topic.
 func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Logger) (kadm.TopicDetail, error) {
@@ -107,7 +117,12 @@ func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Lo
 			return kadm.TopicDetail{}, err
 		}
 		d := meta.Topics[want.name]
+		id := idText(d.ID)
 		switch {
+		case d.Err == nil && want.id != "" && id != "" && id != want.id:
+			if gone.certain() {
+				return d, lost(fmt.Errorf("%w: its id was %s and is %s", kerr.UnknownTopicID, want.id, id))
+			}
 		case d.Err == nil && len(d.Partitions) > 0 && led(d):
 			return d, nil
 		case d.Err == nil, kerr.IsRetriable(d.Err) && !errors.Is(d.Err, kerr.UnknownTopicOrPartition):
@@ -144,7 +159,7 @@ type missing struct {
 func (m *missing) certain() bool {
 	if m.since.IsZero() {
 		m.since = time.Now()
-		m.log.Warn("a topic is missing; it is looked for again, because a broker that has just started may not know it yet", "topic", m.topic, "for", m.patience)
+		m.log.Warn("a topic is missing, or another has its name; it is looked for again, because a broker that has just started may not know it yet", "topic", m.topic, "for", m.patience)
 	}
 	return time.Since(m.since) >= m.patience
 }

@@ -211,11 +211,10 @@ func (s *Sink) Discard() { s.epoch = -1 }
 func (s *Sink) Close() error { s.Discard(); return nil }
 
 type tx struct {
-	s        *Sink
-	epoch    int
-	original []publish.Record
-	copies   []publish.Record
-	ended    bool
+	s      *Sink
+	epoch  int
+	copies []publish.Record
+	ended  bool
 }
 
 func (t *tx) Produce(ctx context.Context, records []publish.Record) error {
@@ -231,7 +230,7 @@ func (t *tx) Produce(ctx context.Context, records []publish.Record) error {
 		}
 		c := r
 		c.Key, c.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
-		t.original, t.copies = append(t.original, r), append(t.copies, c)
+		t.copies = append(t.copies, c)
 	}
 	return nil
 }
@@ -243,11 +242,6 @@ func (t *tx) Commit(ctx context.Context, cp checkpoint.Checkpoint) error {
 	t.ended = true
 	if err := t.s.reach(ctx, Flush); err != nil {
 		return err
-	}
-	for i := range t.copies {
-		if !bytes.Equal(t.copies[i].Key, t.original[i].Key) || !bytes.Equal(t.copies[i].Value, t.original[i].Value) {
-			panic("publishtest: a record's memory was reused before its transaction had ended")
-		}
 	}
 	if err := t.s.reach(ctx, RequestLost); err != nil {
 		return fmt.Errorf("%w: %w", publish.ErrUnknownOutcome, err)

@@ -21,10 +21,11 @@ type Registry interface {
 
 // Topics makes sure that topics exist.
 type Topics interface {
-	// Ensure creates the topic if it is missing, and returns its number of partitions.
-	// known says that it has existed before: if it is missing then, it was deleted, and
-	// Ensure returns an error that matches [publish.ErrRefused].
-	Ensure(ctx context.Context, topic string, known bool) (partitions int32, err error)
+	// Ensure creates the topic if it is missing, and returns its number of partitions and
+	// its present id, "" when it has none. known says that it has existed before, with the
+	// given id unless that is "": if it is missing then, or its id is another, it was
+	// deleted, and Ensure returns an error that matches [publish.ErrRefused].
+	Ensure(ctx context.Context, topic string, known bool, id string) (partitions int32, now string, err error)
 }
 
 // Values of Config.PartitionBy.

@@ -2,6 +2,7 @@ package avro
 
 import (
 	"context"
+	"unsafe"
 
 	"github.com/headwaterdb/headwater/capture"
 	"github.com/headwaterdb/headwater/publish"
@@ -37,6 +38,27 @@ type Encoder struct {
 	entries     []capture.Entry
 	table       capture.TableID // of the event at hand
 	marks       marks           // of the record at hand
+	tail        readTail        // of the row of a table that was written last
+}
+
+// A readTail is what appendTail wrote for a row that was read from its table. The rows of
+// a chunk share it.
+type readTail struct {
+	source   *sourceBlock
+	snapshot capture.SnapshotMark
+	time     int64
+	origin   *capture.Value // the first of them
+	sequence capture.Value
+	bytes    []byte
+}
+
+func (t *readTail) fits(s *sourceBlock, ev *capture.Event) bool {
+	return t.source == s && t.snapshot == ev.Snapshot && t.time == ev.Time &&
+		t.origin == unsafe.SliceData(ev.Origin) && t.sequence == ev.Sequence
+}
+
+func (t *readTail) keep(s *sourceBlock, ev *capture.Event, b []byte) {
+	*t = readTail{s, ev.Snapshot, ev.Time, unsafe.SliceData(ev.Origin), ev.Sequence, append(t.bytes[:0], b...)}
 }
 
 type noticeKey struct {
@@ -109,6 +131,7 @@ func (e *Encoder) Encode(ctx context.Context, b *capture.Batch, out *publish.Enc
 	e.clockMillis = len(e.clock)
 	e.clock = appendLong(append(e.clock, second), now.UnixMicro())
 	e.clock = appendLong(append(e.clock, second), now.UnixNano())
+	e.tail.source = nil
 
 	for i := range b.Events {
 		ev := &b.Events[i]
@@ -358,13 +381,21 @@ func (p *plan) isKey(index int) bool {
 
 // appendTail appends what follows the images: source, transaction, op and times.
 func (e *Encoder) appendTail(b []byte, s *sourceBlock, ev *capture.Event, op byte) ([]byte, error) {
+	if op == 'r' && e.tail.fits(s, ev) {
+		return append(b, e.tail.bytes...), nil
+	}
+	start := len(b)
 	b, err := s.append(b, ev)
 	if err != nil {
 		return b, err
 	}
 	b = append(b, first)    // no transaction block
 	b = append(b, 1<<1, op) // a text of one byte
-	return append(b, e.clock...), nil
+	b = append(b, e.clock...)
+	if op == 'r' {
+		e.tail.keep(s, ev, b[start:])
+	}
+	return b, nil
 }
 
 // truncate appends an envelope without images and without a key.

@@ -58,11 +58,24 @@ func (r *fakeRegistry) Latest(_ context.Context, subject string) (string, int, b
 // fakeTopics gives every topic as many partitions as it is, and has none when it is 0.
 type fakeTopics int32
 
-func (n fakeTopics) Ensure(_ context.Context, _ string, known bool) (int32, error) {
+func (n fakeTopics) Ensure(_ context.Context, _ string, known bool, _ string) (int32, string, error) {
 	if n == 0 && known {
-		return 0, publish.ErrRefused
+		return 0, "", publish.ErrRefused
 	}
-	return max(int32(n), 1), nil
+	return max(int32(n), 1), "", nil
+}
+
+// numberedTopics gives every topic its id, and remembers which one was known before.
+type numberedTopics struct {
+	fakeTopics
+	id    string
+	asked []string
+}
+
+func (n *numberedTopics) Ensure(ctx context.Context, topic string, known bool, id string) (int32, string, error) {
+	n.asked = append(n.asked, id)
+	partitions, _, err := n.fakeTopics.Ensure(ctx, topic, known, id)
+	return partitions, n.id, err
 }
 
 var testClock = time.UnixMicro(1767225600123456).Add(789)

@@ -27,6 +27,9 @@ type pin struct {
 	Partitions int32 `json:"partitions"`
 	// KeySchemaID is the id of the first key schema, 0 for a topic without keys.
 	KeySchemaID int `json:"key_schema_id,omitempty"`
+	// TopicID tells the topic from one that was made again under its name. "" where the
+	// brokers give none, and in entries that were written before it was kept.
+	TopicID string `json:"topic_id,omitempty"`
 }
 
 // readPins takes up the entries of a checkpoint.
@@ -55,26 +58,34 @@ func readPins(entries map[string][]byte) (map[string]*pin, error) {
 // table's key schema, 0 without a key.
 func (e *Encoder) pin(ctx context.Context, topic string, keyID int) (*pin, error) {
 	p := e.pins[topic]
-	n, err := e.topics.Ensure(ctx, topic, p != nil)
+	known := p != nil
+	if !known {
+		p = &pin{V: pinVersion}
+	}
+	n, id, err := e.topics.Ensure(ctx, topic, known, p.TopicID)
 	if err != nil {
 		return nil, fmt.Errorf("make sure of topic %s: %w", topic, err)
 	}
+	before := *p
 	switch {
-	case p == nil:
-		p = &pin{V: pinVersion, Partitions: n}
+	case !known:
+		p.Partitions = n
 		e.pins[topic] = p
 	case n < p.Partitions:
-		return nil, fmt.Errorf("%w: topic %s has %d partitions and had %d, so it was made anew and its records are gone; remedy: restore it; or make it with %d partitions if they are not missed; or start anew under another pipeline name, which publishes all tables again",
+		return nil, fmt.Errorf("%w: topic %s has %d partitions and had %d, so it was made anew and its records are gone; remedy: restore it, or make it with %d partitions if they are not missed, and then start once with --new; or start anew under another pipeline name, which publishes all tables again",
 			publish.ErrRefused, topic, n, p.Partitions, p.Partitions)
 	case n > p.Partitions:
 		e.notice(schema.NoticePartitions, "", fmt.Sprintf("topic %s has %d partitions; %d are used, as when it was first written, so that keys stay where they are", topic, n, p.Partitions))
-		fallthrough
-	default:
-		if p.KeySchemaID != 0 || keyID == 0 {
-			return p, nil
-		}
 	}
-	p.KeySchemaID = keyID
+	if p.KeySchemaID == 0 {
+		p.KeySchemaID = keyID
+	}
+	if id != "" {
+		p.TopicID = id
+	}
+	if *p == before {
+		return p, nil
+	}
 	value, err := json.Marshal(p)
 	if err != nil {
 		return nil, fmt.Errorf("write the entry of topic %s: %w", topic, err)

@@ -120,6 +120,36 @@ func TestPin_OutlivesTheProcess(t *testing.T) {
 	}
 }
 
+// Rule R15: the pin says which topic held the records.
+func TestPin_HoldsTheTopicsID(t *testing.T) {
+	t.Parallel()
+	const old, full = `{"v":1,"partitions":12,"key_schema_id":1}`, `{"v":1,"partitions":12,"key_schema_id":1,"topic_id":"first"}`
+	for _, c := range []struct{ name, pinned, id, asked, want string }{
+		{"when it is new", "", "first", "", full},
+		{"when it is the same", full, "first", "first", ""},
+		{"when an older version wrote the pin", old, "first", "", full},
+		{"when another topic was let pass", full, "second", "first", `{"v":1,"partitions":12,"key_schema_id":1,"topic_id":"second"}`},
+		{"when the brokers give none", full, "", "first", ""},
+	} {
+		h := newHarness(t, nil)
+		topics := &numberedTopics{fakeTopics: 12, id: c.id}
+		h.topics = topics
+		if c.pinned != "" {
+			if err := h.Resume(context.Background(), map[string][]byte{"t/pg.public.people": []byte(c.pinned)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := h.mustEncode(t, event(capture.Insert, people(), nil, person(1, "x")))
+		got := ""
+		for _, e := range out.Entries {
+			got += string(e.Value)
+		}
+		if got != c.want || len(topics.asked) != 1 || topics.asked[0] != c.asked {
+			t.Errorf("%s: the pin is %s after asking for %q, want %s after %q", c.name, got, topics.asked, c.want, c.asked)
+		}
+	}
+}
+
 func TestPin_OfAnotherVersionIsRefused(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, nil)
