@@ -34,15 +34,25 @@ func appendDate(b []byte, days int64) []byte {
 	return append(b, '-', byte('0'+m/10), byte('0'+m%10), '-', byte('0'+d/10), byte('0'+d%10))
 }
 
-// civil returns the date of a day number. It counts years from March, so that the
-// leap day is the last, in eras of 400 years (146097 days).
+// civil returns the date of a day number.
 func civil(days int64) (year, month, day int64) {
-	era, doe := floorDiv(days+719468, 146097)
+	era, doe := floorDiv(days+marchOfYear0, daysOfEra)
+	y, m, d := dateInEra(uint32(doe))
+	return era*400 + int64(y), int64(m), int64(d)
+}
+
+// marchOfYear0 is how many days 0000-03-01 lies before 1970-01-01. From it on years are
+// counted from March, so that the leap day is the last, in eras of 400 years.
+const marchOfYear0, daysOfEra = 719468, 146097
+
+// dateInEra returns the date of a day of an era, or of one of the next 50.
+func dateInEra(days uint32) (year, month, day uint32) {
+	era, doe := days/daysOfEra, days%daysOfEra
 	yoe := (doe - doe/1460 + doe/36524 - doe/146096) / 365
 	doy := doe - (365*yoe + yoe/4 - yoe/100)
 	mp := (5*doy + 2) / 153
 	day = doy - (153*mp+2)/5 + 1
-	month, year = mp+3, yoe+era*400
+	month, year = mp+3, era*400+yoe
 	if month > 12 {
 		month, year = month-12, year+1
 	}
@@ -70,10 +80,9 @@ func appendTime(b []byte, us int64, fraction int) []byte {
 // appendFraction appends the point and the digits of microseconds within a second.
 func appendFraction(b []byte, frac int64, digits int) []byte {
 	var d [6]byte
-	for i := 5; i >= 0; i-- {
-		d[i] = byte('0' + frac%10)
-		frac /= 10
-	}
+	copy(d[0:], pair(uint32(frac)/10000))
+	copy(d[2:], pair(uint32(frac)/100%100))
+	copy(d[4:], pair(uint32(frac)%100))
 	switch digits {
 	case fractionNeeded, fractionISO:
 		n := 6
@@ -105,9 +114,39 @@ func appendTimestamp(b []byte, us int64, fraction int) []byte {
 func appendFarTimestamp(b []byte, us int64, seconds uint32, fraction int) []byte {
 	days, tod := floorDiv(us, microsPerDay)
 	more, tod := floorDiv(tod+int64(seconds)*microsPerSecond, microsPerDay)
-	b = append(appendDate(b, days+more), 'T')
-	return append(appendTime(b, tod, fraction), 'Z')
+	days += more
+	if days < firstFourDigits || days > lastFourDigits {
+		b = append(appendDate(b, days), 'T')
+		return append(appendTime(b, tod, fraction), 'Z')
+	}
+	y, m, d := dateInEra(uint32(days + marchOfYear0))
+	sec, frac := uint32(tod/microsPerSecond), tod%microsPerSecond
+	var text [len("2006-01-02T15:04:05")]byte
+	copy(text[0:], pair(y/100))
+	copy(text[2:], pair(y%100))
+	text[4] = '-'
+	copy(text[5:], pair(m))
+	text[7] = '-'
+	copy(text[8:], pair(d))
+	text[10] = 'T'
+	copy(text[11:], pair(sec/3600))
+	text[13] = ':'
+	copy(text[14:], pair(sec/60%60))
+	text[16] = ':'
+	copy(text[17:], pair(sec%60))
+	return append(appendFraction(append(b, text[:]...), frac, fraction), 'Z')
 }
+
+// The days 0000-03-01 and 9999-12-31: between them a year has four digits and no sign.
+const firstFourDigits, lastFourDigits = -marchOfYear0, 2932896
+
+// pairs holds the numbers from 00 to 99.
+const pairs = "00010203040506070809101112131415161718192021222324252627282930313233343536373839" +
+	"40414243444546474849505152535455565758596061626364656667686970717273747576777879" +
+	"8081828384858687888990919293949596979899"
+
+// pair is a number below 100 in two digits.
+func pair(n uint32) string { return pairs[2*n : 2*n+2] }
 
 // appendInterval appends an ISO 8601 duration with every component.
 func appendInterval(b []byte, v *capture.Value) []byte {
