@@ -68,20 +68,73 @@ func (c *catalog) fromLog(ctx context.Context, db *conn, srv *server, tm *tableM
 	if earlier != nil {
 		before = earlier.plan
 	}
+	if t.gone = facts == nil; t.gone {
+		facts = newFacts(srv, tm.table)
+	}
 	if t.plan, err = planAfter(c.origin(srv.flavour, tm.table.Schema), tm, facts, before); err != nil {
 		return nil, err
 	}
-	t.gone = facts == nil
 	if err := t.plan.refuseUnsure(srv); err != nil {
 		return nil, err
 	}
 	if srv.flavour == mariaDB {
-		if t.history, err = readHistory(ctx, db, t.plan, tm, earlier); err != nil {
+		today, err := readPeriod(ctx, db, tm.table)
+		if err != nil {
+			return nil, err
+		}
+		if t.history, err = historyOf(t.plan, tm, today, earlier); err != nil {
 			return nil, err
 		}
 	}
-	t.table = c.share(t.history.table(t.plan.table))
+	t.show(c)
 	return t, nil
+}
+
+// show makes the definition that is shown.
+func (t *logTable) show(c *catalog) {
+	h := &t.history
+	t.left = slices.Clone(t.plan.left)
+	for i := h.end; h.versioned && i > h.end-h.hidden; i-- {
+		t.left = append(t.left, i)
+	}
+	slices.Sort(t.left)
+	shown := *t.plan.table
+	if len(t.left) > 0 {
+		shown.Columns = nil
+		for i := range t.plan.table.Columns {
+			if !slices.Contains(t.left, i) {
+				shown.Columns = append(shown.Columns, t.plan.table.Columns[i])
+			}
+		}
+	}
+	key := func(full []int) (key []int) {
+		for _, i := range full {
+			if h.versioned && i == h.end {
+				continue // the server adds the period's end to keys
+			}
+			before, _ := slices.BinarySearch(t.left, i)
+			key = append(key, i-before)
+		}
+		return key
+	}
+	shown.Key, shown.RowKey = key(shown.Key), key(shown.RowKey)
+	t.table = c.share(&shown)
+}
+
+// row leaves out of a row what is not shown. It may overwrite the row.
+func (t *logTable) row(r capture.Row) capture.Row {
+	if r == nil || len(t.left) == 0 {
+		return r
+	}
+	out, left := r[:t.left[0]], t.left
+	for i := t.left[0]; i < len(r); i++ {
+		if len(left) > 0 && left[0] == i {
+			left = left[1:]
+			continue
+		}
+		out = append(out, r[i])
+	}
+	return out
 }
 
 // fromTable makes the plan for rows that the session reads. It is nil when there is no
@@ -91,12 +144,41 @@ func (c *catalog) fromTable(ctx context.Context, db *conn, srv *server, id captu
 	if err != nil || facts == nil {
 		return nil, err
 	}
-	p, err := scanPlan(c.origin(srv.flavour, id.Schema), facts)
+	return c.planOf(srv, facts)
+}
+
+// planOf is fromTable once the facts are known.
+func (c *catalog) planOf(srv *server, facts *tableFacts) (*plan, error) {
+	m, err := scanMap(facts)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	m.restoreLabels(c.tables[facts.id])
+	c.mu.Unlock()
+	p, err := newPlan(c.origin(srv.flavour, facts.id.Schema), m, facts)
 	if err != nil {
 		return nil, err
 	}
 	p.table = c.share(p.table)
 	return p, nil
+}
+
+// restoreLabels takes labels that the catalog may have printed otherwise than they are from the
+// newest of the table's known definitions that could have been printed so: the log shows them.
+func (m *tableMap) restoreLabels(known []*capture.Table) {
+	for i := range m.columns {
+		c := &m.columns[i]
+		if !c.blursLabels() {
+			continue
+		}
+		for _, t := range slices.Backward(known) {
+			if at := t.Column(c.name); at >= 0 && slices.EqualFunc(t.Columns[at].Type.Labels, c.labels, printedAs) {
+				c.labels = t.Columns[at].Type.Labels
+				break
+			}
+		}
+	}
 }
 
 // share returns the definition that says the same, if there was one.
@@ -121,11 +203,16 @@ func named(id capture.TableID) string {
 	return fmt.Sprintf("TABLE_SCHEMA = %[1]s AND TABLE_NAME = %[2]s AND TABLE_SCHEMA = CAST(%[1]s AS BINARY) AND TABLE_NAME = CAST(%[2]s AS BINARY)", schema, name)
 }
 
+// newFacts knows nothing of a table yet.
+func newFacts(srv *server, id capture.TableID) *tableFacts {
+	return &tableFacts{id: id, mariadb: srv.flavour == mariaDB, unlogged: !srv.logsGenerated()}
+}
+
 // readFacts asks the server about a table. It returns nil when there is none.
 func readFacts(ctx context.Context, db *conn, srv *server, id capture.TableID) (*tableFacts, error) {
-	f := &tableFacts{id: id, mariadb: srv.flavour == mariaDB}
+	f := newFacts(srv, id)
 	rows, err := db.query(ctx, `SELECT COLUMN_NAME, COLUMN_TYPE, COALESCE(CHARACTER_SET_NAME, ''), IS_NULLABLE = 'YES',
-		COLUMN_DEFAULT IS NULL, COALESCE(COLUMN_DEFAULT, ''), EXTRA, COLUMN_COMMENT
+		COLUMN_DEFAULT IS NULL, COALESCE(COLUMN_DEFAULT, ''), EXTRA, COLUMN_COMMENT, COALESCE(COLLATION_NAME, ''), COALESCE(GENERATION_EXPRESSION, '')
 		FROM information_schema.COLUMNS WHERE `+named(id)+` ORDER BY ORDINAL_POSITION`)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about %s: %w", id, explain(err))
@@ -134,27 +221,72 @@ func readFacts(ctx context.Context, db *conn, srv *server, id capture.TableID) (
 		return nil, nil
 	}
 	for _, r := range rows {
-		col := columnFacts{name: r[0], columnType: r[1], charset: r[2], nullable: r[3] == "1", extra: r[6], comment: r[7]}
+		col := columnFacts{name: r[0], columnType: r[1], charset: r[2], nullable: r[3] == "1", extra: r[6], comment: r[7], collation: r[8], generated: isGenerated(r[9])}
 		if r[4] == "0" {
 			col.fallback = &rows[len(f.columns)][5]
 		}
 		f.columns = append(f.columns, col)
 	}
-	if err := f.readKeys(ctx, db); err != nil {
-		var my *mysql.MyError
-		if errors.As(err, &my) && my.Code == mysql.ER_NO_SUCH_TABLE {
-			return nil, nil // dropped meanwhile
-		}
+	var gone *mysql.MyError // dropped meanwhile
+	if err := f.readDefaults(ctx, db); errors.As(err, &gone) && (gone.Code == mysql.ER_NO_SUCH_TABLE || gone.Code == mysql.ER_BAD_DB_ERROR) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("read the defaults of %s: %w", id, explain(err))
+	}
+	if err := f.readKeys(ctx, db); errors.As(err, &gone) && gone.Code == mysql.ER_NO_SUCH_TABLE {
+		return nil, nil
+	} else if err != nil {
 		return nil, fmt.Errorf("read the keys of %s: %w", id, explain(err))
 	}
 	return f, nil
+}
+
+// readDefaults asks for the defaults that the catalog does not show. No statement does that for
+// an empty table on all servers, but a command of the protocol does. It takes a table of the
+// session's own database, and no other right than to read the table.
+//
+// https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_field_list.html
+func (f *tableFacts) readDefaults(ctx context.Context, db *conn) error {
+	if !slices.ContainsFunc(f.columns, func(c columnFacts) bool { return c.blurred(f.mariadb) }) {
+		return nil
+	}
+	var fields []*mysql.Field
+	err := db.answer(ctx, func() (err error) {
+		// The sessions of views take values as they are stored.
+		if _, err = db.db.Execute("SET @results = @@character_set_results, character_set_results = utf8mb4"); err != nil {
+			return err
+		}
+		if err = db.db.UseDB(f.id.Schema); err == nil {
+			fields, err = db.db.FieldList(f.id.Name, "")
+		}
+		if _, e := db.db.Execute("SET character_set_results = @results"); err == nil {
+			err = e
+		}
+		return err
+	})
+	var my *mysql.MyError
+	if errors.As(err, &my) && my.Code == mysql.ER_UNKNOWN_COM_ERROR {
+		return nil // such columns have no default then
+	}
+	if err != nil {
+		return err
+	}
+	for i := range f.columns {
+		c := &f.columns[i]
+		at := slices.IndexFunc(fields, func(d *mysql.Field) bool { return string(d.Name) == c.name })
+		if at >= 0 && c.blurred(f.mariadb) {
+			text := string(fields[at].DefaultValue)
+			c.stored = &text
+		}
+	}
+	return nil
 }
 
 // readKeys takes unique indexes in the server's order: the primary key first, then those
 // without NULL, then the others.
 func (f *tableFacts) readKeys(ctx context.Context, db *conn) error {
 	// Table, Non_unique, Key_name, Seq_in_index, Column_name, Collation, Cardinality,
-	// Sub_part, Packed, Null, …
+	// Sub_part, Packed, Null, Index_type, …
 	rows, err := db.query(ctx, "SHOW INDEX FROM "+quoteTable(f.id))
 	if err != nil {
 		return err
@@ -163,9 +295,11 @@ func (f *tableFacts) readKeys(ctx context.Context, db *conn) error {
 		name         string
 		columns      []string
 		usable, null bool
-		prefixes     bool // of columns, and not the primary key
+		prefixes     bool // see tableFacts
+		unordered    bool
+		hash         bool // of whole values, instead of an order
 	}
-	end, err := f.periodEnd(ctx, db)
+	end, unlogged, err := f.readGenerated(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -179,11 +313,17 @@ func (f *tableFacts) readKeys(ctx context.Context, db *conn) error {
 		}
 		i := unique[len(unique)-1]
 		i.columns = append(i.columns, r[4])
-		i.usable = i.usable && r[4] != "" // an expression has no column
-		i.prefixes = i.prefixes || r[7] != "" && i.name != "PRIMARY"
+		// An expression has no column.
+		i.usable = i.usable && r[4] != "" && !slices.Contains(unlogged, r[4])
+		i.hash = r[10] == "HASH"
+		i.unordered = i.unordered || r[7] != "" || i.hash
+		i.prefixes = i.unordered && i.name != "PRIMARY"
 		i.null = i.null || r[9] == "YES"
 	}
 	for _, i := range unique {
+		if i.hash {
+			f.hashes++
+		}
 		i.columns = slices.DeleteFunc(i.columns, func(name string) bool { return name == end })
 		if !i.usable {
 			continue
@@ -195,23 +335,38 @@ func (f *tableFacts) readKeys(ctx context.Context, db *conn) error {
 			}
 		}
 		if f.rowKey == nil && !i.null {
-			f.rowKey = i.columns
+			f.rowKey, f.unordered = i.columns, i.unordered
 		}
 	}
 	return nil
 }
 
-// periodEnd is the column that MariaDB adds to the keys of system-versioned tables, where
-// it was declared: elsewhere it is hidden from keys, too.
-func (f *tableFacts) periodEnd(ctx context.Context, db *conn) (string, error) {
+// readGenerated asks for the columns that keys do not count: the one that MariaDB adds to those
+// of system-versioned tables, where it was declared, since elsewhere it is hidden from keys, too;
+// and generated ones that it does not log in every row.
+func (f *tableFacts) readGenerated(ctx context.Context, db *conn) (end string, unlogged []string, err error) {
 	if !f.mariadb {
-		return "", nil
+		return "", nil, nil
 	}
-	rows, err := db.query(ctx, "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE GENERATION_EXPRESSION = 'ROW END' AND "+named(f.id))
-	if err != nil || len(rows) == 0 {
-		return "", err
+	rows, err := db.query(ctx, "SELECT COLUMN_NAME, GENERATION_EXPRESSION FROM information_schema.COLUMNS WHERE GENERATION_EXPRESSION <> '' AND "+named(f.id))
+	if err != nil {
+		return "", nil, err
 	}
-	return rows[0][0], nil
+	for _, r := range rows {
+		switch {
+		case r[1] == "ROW END":
+			end = r[0]
+		case f.unlogged && isGenerated(r[1]):
+			unlogged = append(unlogged, r[0])
+		}
+	}
+	return end, unlogged, nil
+}
+
+// isGenerated says whether a column with this expression is generated, and not the start or end of a
+// period.
+func isGenerated(expression string) bool {
+	return expression != "" && expression != "ROW START" && expression != "ROW END"
 }
 
 // A tableInfo is a table that is there.
@@ -224,7 +379,7 @@ type tableInfo struct {
 
 // readTables lists the captured tables, ascending.
 func (s *Source) readTables(ctx context.Context, db *conn) ([]tableInfo, error) {
-	rows, err := db.query(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS, COALESCE(ENGINE, '') FROM information_schema.TABLES
+	rows, err := db.queryLong(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS, COALESCE(ENGINE, '') FROM information_schema.TABLES
 		WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')`)
 	if err != nil {
 		return nil, fmt.Errorf("list the tables: %w", err)

@@ -84,10 +84,6 @@ func (srv *server) settingFaults() []*capture.Finding {
 		fault("SET GLOBAL binlog_format = 'ROW', and in the server's configuration; sessions that are open keep the old one until they connect again",
 			"binlog_format is %s, so that the log holds statements in place of rows", f)
 	}
-	if m := srv.vars["binlog_row_metadata"]; m != "FULL" {
-		fault("SET GLOBAL binlog_row_metadata = 'FULL', and in the server's configuration",
-			"binlog_row_metadata is %s, so that the log does not name the columns of its rows", m)
-	}
 	if srv.vars["lower_case_table_names"] == "2" {
 		fault("keep the server's tables on a file system that tells names by case, or set lower_case_table_names = 1 before the server is initialized",
 			"lower_case_table_names is 2, so that statements and rows call one table by several names")
@@ -97,6 +93,20 @@ func (srv *server) settingFaults() []*capture.Finding {
 			"binlog_row_image is MINIMAL, so that the log leaves out what the server puts into new rows by itself")
 	}
 	return out
+}
+
+// unnamed is what to say of a log that does not name columns; nil if it does.
+func (srv *server) unnamed() *capture.Finding {
+	m := srv.vars["binlog_row_metadata"]
+	if m == "FULL" {
+		return nil
+	}
+	return &capture.Finding{
+		What: fmt.Sprintf("binlog_row_metadata is %s, so that the log does not name the columns of its rows: they are called as the catalog has them, "+
+			"and the pipeline stops where a table may have been altered between its rows and the moment in which they are read; a change with sql_log_bin = 0 is not noticed where types stay the same", m),
+		Remedy:  "SET GLOBAL binlog_row_metadata = 'FULL', and in the server's configuration: rows then say themselves what their columns are, however late they are read",
+		Warning: true,
+	}
 }
 
 // refuse returns what keeps captured tables from being captured exactly.
@@ -116,6 +126,9 @@ func (c *checker) settings(context.Context) error {
 	for _, f := range c.srv.settingFaults() {
 		c.findings = append(c.findings, f)
 	}
+	if f := c.srv.unnamed(); f != nil {
+		c.findings = append(c.findings, f)
+	}
 	v := c.srv.vars
 	if v["binlog_row_image"] == "NOBLOB" {
 		c.warn("SET GLOBAL binlog_row_image = 'FULL'", "binlog_row_image is NOBLOB: records of updates leave out the text and blob columns that did not change")
@@ -124,8 +137,13 @@ func (c *checker) settings(context.Context) error {
 		c.warn("SET GLOBAL binlog_row_value_options = ''", "binlog_row_value_options is %s: updates of JSON columns are put together from the old value and what changed", v["binlog_row_value_options"])
 	}
 	if c.srv.flavour == mySQL && !c.srv.gtids {
-		c.warn("SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON; and in the server's configuration",
-			"gtid_mode is %s: the pipeline is bound to this one server, and reading tables takes snapshot_lock: allow", v["gtid_mode"])
+		const turnOn = "SET GLOBAL enforce_gtid_consistency = ON; SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; SET GLOBAL gtid_mode = ON; and in the server's configuration"
+		if c.src.cfg.Snapshot && c.src.cfg.SnapshotLock != LockAllow {
+			c.fault(turnOn+"; or snapshot_lock: allow with GRANT LOCK TABLES; or snapshot.mode: never",
+				"gtid_mode is %s: nothing tells which transactions a read of a table holds, so that none is read without locking it against writes for a moment", v["gtid_mode"])
+		} else {
+			c.warn(turnOn, "gtid_mode is %s: the pipeline is bound to this one server", v["gtid_mode"])
+		}
 	}
 	if c.srv.flavour == mariaDB && v["gtid_strict_mode"] != "ON" {
 		c.warn("SET GLOBAL gtid_strict_mode = ON", "gtid_strict_mode is OFF: servers may log a domain in different orders, or one number twice, and exactly once depends on that after a failover")
@@ -263,7 +281,7 @@ func (c *checker) coverage(ctx context.Context) error {
 
 // rows looks at each table: whether it may be read, and what identifies its rows.
 func (c *checker) rows(ctx context.Context) error {
-	var unreadable, grants, keyless, plain []string
+	var unreadable, grants, keyless, plain, unlogged, blurred []string
 	for _, t := range c.tables {
 		if err := c.conn.exec(ctx, "SELECT 1 FROM "+quoteTable(t.ID)+" LIMIT 0"); err != nil {
 			var my *mysql.MyError
@@ -276,9 +294,21 @@ func (c *checker) rows(ctx context.Context) error {
 			}
 			continue
 		}
-		f := tableFacts{id: t.ID, mariadb: c.srv.flavour == mariaDB}
-		if err := f.readKeys(ctx, c.conn); err != nil {
+		f, err := readFacts(ctx, c.conn, c.srv, t.ID)
+		if err != nil {
 			return err
+		}
+		if f == nil {
+			continue
+		}
+		for i := range f.columns {
+			name := t.ID.String() + "." + f.columns[i].name
+			if f.unlogged && f.columns[i].generated {
+				unlogged = append(unlogged, name)
+			}
+			if l, err := f.columns[i].describe(f.mariadb); err == nil && l.blursLabels() {
+				blurred = append(blurred, name)
+			}
 		}
 		if len(f.key) == 0 {
 			keyless = append(keyless, t.ID.String())
@@ -292,6 +322,17 @@ func (c *checker) rows(ctx context.Context) error {
 	}
 	if len(keyless) > 0 {
 		c.warn("give each a primary key", "without primary key or unique index: %s; the records of each go to one partition, without a key", some(keyless))
+	}
+	if len(unlogged) > 0 {
+		remedy := "let the consumer compute them, or let ordinary columns be filled by triggers"
+		if !c.srv.atLeast(11, 0) {
+			remedy = "SET GLOBAL binlog_row_image = 'FULL', and in the server's configuration; or " + remedy
+		}
+		c.warn(remedy, "generated columns, which this server leaves out of the log of changed rows (binlog_row_image is %s): %s; they are left out of all records",
+			c.srv.vars["binlog_row_image"], some(unlogged))
+	}
+	if len(blurred) > 0 {
+		c.warn("", "labels with a question mark, which may be another character that the server's catalog cannot print: %s; schemas of rows that are read from the table have the question mark until the log has shown the table; values are right in any case", some(blurred))
 	}
 	if len(plain) > 0 {
 		c.warn("ALTER TABLE … ENGINE = InnoDB", "not kept by InnoDB: %s; a read of them shows no single moment, and a crash of the server can leave table and log different", some(plain))

@@ -59,7 +59,7 @@ func TestCheck_FindsWhatIsMissing(t *testing.T) {
 		// Settings.
 		l.exec("SET GLOBAL binlog_row_metadata = 'MINIMAL'", "SET GLOBAL binlog_row_image = 'MINIMAL'", "SET GLOBAL binlog_format = 'STATEMENT'")
 		want := []string{
-			"! binlog_row_metadata is", "SET GLOBAL binlog_row_metadata = 'FULL'", "! binlog_row_image is MINIMAL", "SET GLOBAL binlog_row_image = 'FULL'",
+			"\nbinlog_row_metadata is", "SET GLOBAL binlog_row_metadata = 'FULL'", "! binlog_row_image is MINIMAL", "SET GLOBAL binlog_row_image = 'FULL'",
 			"! binlog_format is STATEMENT", "SET GLOBAL binlog_format = 'ROW'",
 		}
 		wantFindings(t, findings(t, l.source()), want...)

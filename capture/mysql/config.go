@@ -71,6 +71,9 @@ type Config struct {
 	Tables capture.Tables `yaml:"tables"`
 	// SnapshotLock is "refuse" or "allow". Default "refuse".
 	SnapshotLock string `yaml:"snapshot_lock"`
+	// Snapshot says that the tables will be read: Check then asks for what that takes. The
+	// program sets it.
+	Snapshot bool `yaml:"-"`
 
 	// HeartbeatInterval is how often a position without changes is checkpointed while
 	// the captured tables are quiet, so that a restart does not read what others wrote

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -31,6 +32,8 @@ type conn struct {
 	id  uint32 // of the session, as the server counts
 	// with is the server that it is with, once connectTo has asked.
 	with identity
+	// patience is how long the server may say nothing before it has answered a query.
+	patience time.Duration
 	// packet is the memory of the last one that readPacket returned.
 	packet []byte
 }
@@ -42,8 +45,10 @@ const readBuffer = 256 << 10
 type bufferedConn struct {
 	net.Conn
 	r *bufio.Reader
-	// timeout bounds each read from the socket, when it is not 0.
+	// timeout bounds each read from the socket, when it is not 0; silent says that one took
+	// as long.
 	timeout time.Duration
+	silent  bool
 	stopped atomic.Bool
 	// woken asks for the end of the wait for a packet; waiting says that none has begun.
 	woken   atomic.Bool
@@ -61,8 +66,8 @@ func (c *bufferedConn) interrupt() {
 // errWoken is what readPacket returns after wake. Nothing was read.
 var errWoken = errors.New("woken")
 
-// wake ends the wait for a packet that is going on, or the next one, of a connection with
-// a timeout.
+// wake ends the wait for a packet that is going on, or the next one. A packet that has begun is
+// read to its end before.
 func (c *bufferedConn) wake() {
 	c.woken.Store(true)
 	_ = c.SetReadDeadline(time.Unix(1, 0))
@@ -72,9 +77,13 @@ func (c *bufferedConn) wake() {
 type socket struct{ *bufferedConn }
 
 func (s socket) Read(p []byte) (int, error) {
-	for s.timeout > 0 {
-		// The clock runs while we wait for the server, not while the server waits for us.
-		_ = s.SetReadDeadline(time.Now().Add(s.timeout))
+	// The clock runs while we wait for the server, not while the server waits for us.
+	var deadline time.Time
+	if s.timeout > 0 {
+		deadline = time.Now().Add(s.timeout)
+	}
+	for {
+		_ = s.SetReadDeadline(deadline)
 		if s.stopped.Load() {
 			return 0, os.ErrDeadlineExceeded // it was stopped before that
 		}
@@ -82,11 +91,15 @@ func (s socket) Read(p []byte) (int, error) {
 			return 0, errWoken
 		}
 		n, err := s.Conn.Read(p)
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !s.woken.Load() {
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || s.stopped.Load() {
 			return n, err
 		}
+		if s.timeout > 0 && !time.Now().Before(deadline) {
+			s.silent = true
+			return n, err
+		}
+		// It was woken. Inside of a packet that has to wait, for no longer than the rest.
 	}
-	return s.Conn.Read(p)
 }
 
 // keepAlive finds a peer that is gone for good in about a minute.
@@ -115,13 +128,17 @@ func (s *Source) connect(ctx context.Context) (*conn, error) {
 		}
 		return nc, err
 	}
-	db, err := client.ConnectWithDialer(ctx, "tcp", a.String(), a.user, a.password, "", dial, func(c *client.Conn) error {
-		c.SetTLSConfig(tlsConfig)
-		// Rows are then framed alike by old and new servers; see rows in scan.go.
-		c.UnsetCapability(mysql.CLIENT_DEPRECATE_EOF)
-		c.UnsetCapability(mysql.CLIENT_QUERY_ATTRIBUTES)
-		c.SetAttributes(map[string]string{"program_name": "headwater", "_client_role": "headwater:" + s.cfg.Pipeline})
-		return nil
+	var db *client.Conn
+	err = decoded(func() (err error) {
+		db, err = client.ConnectWithDialer(ctx, "tcp", a.String(), a.user, a.password, "", dial, func(c *client.Conn) error {
+			c.SetTLSConfig(tlsConfig)
+			// Rows are then framed alike by old and new servers; see rows in scan.go.
+			c.UnsetCapability(mysql.CLIENT_DEPRECATE_EOF)
+			c.UnsetCapability(mysql.CLIENT_QUERY_ATTRIBUTES)
+			c.SetAttributes(map[string]string{"program_name": "headwater", "_client_role": "headwater:" + s.cfg.Pipeline})
+			return nil
+		})
+		return err
 	})
 	if err != nil {
 		return nil, connectError(a, err)
@@ -130,7 +147,7 @@ func (s *Source) connect(ctx context.Context) (*conn, error) {
 		_ = db.Close()
 		return nil, connectError(a, context.Cause(ctx))
 	}
-	c := &conn{db: db, id: db.GetConnectionID()}
+	c := &conn{db: db, id: db.GetConnectionID(), patience: s.cfg.ReadTimeout}
 	// Nothing is in flight: the handshake ends with the server's answer.
 	c.net = &bufferedConn{Conn: db.Conn.Conn}
 	c.net.r = bufio.NewReaderSize(socket{c.net}, readBuffer)
@@ -139,7 +156,7 @@ func (s *Source) connect(ctx context.Context) (*conn, error) {
 	if flavourOf(db.GetServerVersion()) == mariaDB {
 		limit = "max_statement_time"
 	}
-	for _, sql := range []string{"SET NAMES utf8mb4", pinned + ", " + limit + " = 0"} {
+	for _, sql := range []string{"SET NAMES utf8mb4", pinned + ", " + s.lockWait() + ", " + limit + " = 0"} {
 		if err := c.exec(ctx, sql); err != nil {
 			c.close()
 			return nil, fmt.Errorf("prepare a session with the server at %s: %w", a, err)
@@ -153,7 +170,13 @@ func (s *Source) connect(ctx context.Context) (*conn, error) {
 // up: a day. Days that no calendar has are compared like others, where they are keys. Columns
 // that MySQL adds as a primary key are shown, since they are in the log.
 const pinned = "SET time_zone = '+00:00', sql_mode = 'ALLOW_INVALID_DATES', net_write_timeout = 86400, wait_timeout = 86400, " +
-	"lock_wait_timeout = 60, sql_select_limit = DEFAULT, autocommit = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = ON */"
+	"sql_select_limit = DEFAULT, autocommit = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = ON */"
+
+// lockWait is the setting by which a session gives up waiting for a table's lock, about which
+// the server says nothing, before that silence is taken for death.
+func (s *Source) lockWait() string {
+	return fmt.Sprintf("lock_wait_timeout = %d", int(min(time.Minute, s.cfg.ReadTimeout/2).Seconds()))
+}
 
 // connectError says in one sentence why there is no connection.
 func connectError(a *address, err error) error {
@@ -200,9 +223,35 @@ func (c *conn) within(ctx context.Context, f func() error) error {
 	return err
 }
 
+// decoded runs f, in which the library decodes what the server sends. The library takes for
+// granted that packets are as long as they should be.
+func decoded(f func() error) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case runtime.Error:
+			err = fmt.Errorf("what the server sends cannot be decoded: %w", p)
+		default:
+			panic(p)
+		}
+	}()
+	return f()
+}
+
+// answer is within for f that lets the library ask the server for a short answer.
+func (c *conn) answer(ctx context.Context, f func() error) error {
+	c.net.timeout = c.patience
+	defer func() { c.net.timeout = 0 }()
+	err := c.within(ctx, func() error { return decoded(f) })
+	if err != nil && ctx.Err() == nil && c.net.silent {
+		return fmt.Errorf("the server has been silent for %s: the connection is dead (%w)", c.patience, err)
+	}
+	return err
+}
+
 // query runs one statement and returns its rows as text. NULL is "".
 func (c *conn) query(ctx context.Context, sql string) (rows [][]string, err error) {
-	err = c.within(ctx, func() error {
+	err = c.answer(ctx, func() error {
 		r, err := c.db.Execute(sql)
 		if err != nil {
 			return err
@@ -225,6 +274,13 @@ func (c *conn) query(ctx context.Context, sql string) (rows [][]string, err erro
 		return nil
 	})
 	return rows, err
+}
+
+// queryLong is query for an answer that may take the server any time to make.
+func (c *conn) queryLong(ctx context.Context, sql string) ([][]string, error) {
+	defer func(patience time.Duration) { c.patience = patience }(c.patience)
+	c.patience = 0
+	return c.query(ctx, sql)
 }
 
 // queryRow is query for exactly one row.
@@ -282,8 +338,25 @@ func (c *conn) readPacket() ([]byte, error) {
 	}
 }
 
-// answerError makes the error of an ERR packet.
-func (c *conn) answerError(p []byte) error { return c.db.HandleErrorPacket(p) }
+// answerError makes the error of an ERR packet:
+//
+//	0xff code(2) '#' state(5) message
+//
+// https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_err_packet.html
+func answerError(p []byte) error {
+	r := cursor{rest: p}
+	r.bytes(1)
+	e := &mysql.MyError{Code: r.uint16()}
+	if r.failed {
+		return errors.New("the server answers with an error that is too short to tell which")
+	}
+	text := string(r.rest)
+	if len(text) > 5 && text[0] == '#' {
+		e.State, text = text[1:6], text[6:]
+	}
+	e.Message = text
+	return e
+}
 
 // A dumpRequest asks the server for its log: from a GTID set on, or from a place.
 type dumpRequest struct {
@@ -329,7 +402,7 @@ func (c *conn) startDump(ctx context.Context, d *dumpRequest) error {
 			return fmt.Errorf("prepare for reading the log: %w", err)
 		}
 	}
-	return c.within(ctx, func() error {
+	return c.answer(ctx, func() error {
 		if !d.once {
 			if err := c.register(d); err != nil {
 				return fmt.Errorf("register as a replica: %w", err)

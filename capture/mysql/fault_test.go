@@ -23,6 +23,10 @@ type proxy struct {
 	left  int        // bytes until it happens, on a connection that receives the log; -1 is never
 	stall bool
 	conns []net.Conn
+	// lost are connections whose clients are not heard any more. instead is sent once in the
+	// place of what a server says next.
+	lost    map[net.Conn]bool
+	instead []byte
 }
 
 // newProxy leads each connection to the next target, and the rest to the last.
@@ -62,6 +66,17 @@ func newProxy(t *testing.T, targets ...string) *proxy {
 	return p
 }
 
+// lose lets nothing through any more that comes over the connections so far, but for those that
+// receive the log.
+func (p *proxy) lose() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lost = make(map[net.Conn]bool)
+	for _, c := range p.conns {
+		p.lost[c] = true
+	}
+}
+
 func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,9 +110,15 @@ func (p *proxy) forward(to, from net.Conn, count, dump *bool) {
 				p.left = -1
 			}
 		}
-		stall := p.stall
+		stall, out := p.stall, buf[:n]
+		if count == nil && p.lost[from] && !*dump {
+			out = nil
+		}
+		if count != nil && p.instead != nil {
+			out, p.instead = p.instead, nil
+		}
 		p.mu.Unlock()
-		if _, err := to.Write(buf[:n]); err != nil {
+		if _, err := to.Write(out); err != nil {
 			return
 		}
 		if end && stall {
@@ -166,6 +187,39 @@ func TestStream_NoticesAServerThatFellSilent(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "silent for 5s") {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestSessions_ThatVanishedWhileTheyRestedAreReplaced(t *testing.T) {
+	someKinds(t, func(t *testing.T, kind string) {
+		l := newLab(t, kind)
+		l.exec("CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)")
+		p := newProxy(t, l.server.Addr())
+		s := l.source(func(c *Config) {
+			c.ReadTimeout = 5 * time.Second
+			c.URL = strings.Replace(c.URL, l.server.Addr(), p.Addr().String(), 1)
+		})
+		scanner := s.Scanner()
+		came := make(chan string, 10)
+		l.watchStream(s, capture.Resume{}, func(p piece) {
+			for _, line := range p.lines {
+				came <- line
+			}
+		})
+		l.rowsOf(scanner, "t", 1<<20) // its sessions rest afterwards
+		p.lose()
+		// The log's session needs the one for the catalog now.
+		l.exec("CREATE TABLE late (id int PRIMARY KEY)", "INSERT INTO late VALUES (2)")
+		for line := ""; line != "insert late id=int:2"; {
+			select {
+			case line = <-came:
+			case <-time.After(2 * time.Minute):
+				t.Fatal("the log is not read on: many read timeouts have passed")
+			}
+		}
+		if rows, _ := l.rowsOf(scanner, "t", 1<<20); len(rows) != 1 {
+			t.Errorf("read %q", rows)
+		}
+	}, "MySQL 9", "MariaDB 11")
 }
 
 func TestStream_MayBeHeldUpForLongerThanTheReadTimeout(t *testing.T) {
@@ -238,7 +292,7 @@ func TestView_LacksWhatIsLoggedAndNotVisibleYet(t *testing.T) {
 			t.Fatalf("the commit waits, and a SELECT shows %q: the test proves nothing", got)
 		}
 		srv, need := s.scan.present()
-		v := &view{scanner: scanner, target: target, srv: srv, limit: fetchFirst}
+		v := &view{scanner: scanner, target: target, srv: srv}
 		for _, c := range []**conn{&v.conn, &v.side} {
 			var err error
 			if *c, err = scanner.connect(t.Context(), srv); err != nil {

@@ -256,6 +256,14 @@ func TestFileMode_GoesOnByPlaces(t *testing.T) {
 		t.Errorf("a view without a proof: got %v", err)
 	}
 	stop()
+	const bound = "gtid_mode is OFF: the pipeline is bound to this one server"
+	snapshot := func(c *Config) { c.Snapshot = true }
+	wantFindings(t, findings(t, l.source(snapshot)), "! gtid_mode is OFF: nothing tells which transactions a read of a table holds", "; or snapshot_lock: allow with GRANT LOCK TABLES")
+	for _, s := range []*Source{s, l.source(snapshot, func(c *Config) { c.SnapshotLock = LockAllow })} {
+		if got := findings(t, s); strings.Contains(got, "!") || !strings.Contains(got, bound) {
+			t.Errorf("no view will be asked for, or the lock is allowed, and found is:\n%s", got)
+		}
+	}
 	allowed := l.source(func(c *Config) { c.SnapshotLock = LockAllow })
 	scanner = allowed.Scanner()
 	stop = l.stream(allowed, r)

@@ -20,35 +20,44 @@ type history struct {
 	versioned bool
 	end       int    // the column of the period's end
 	name      string // of that
-	// hidden is the number of columns at the end that nobody declared.
+	// hidden is the number of columns, up to the period's end, that nobody declared.
 	hidden int
 	// doubt lists columns that ended a period if the table was versioned when its rows were
 	// logged, which the catalog does not tell any more.
 	doubt []int
 }
 
-// readHistory asks whether a table was system-versioned when the rows were logged: by
-// today's catalog, or by what it said of an earlier definition, in so far as the log does
-// not contradict. Where versions have a primary key, the period's end is the last of it.
-func readHistory(ctx context.Context, db *conn, p *plan, tm *tableMap, earlier *logTable) (history, error) {
+// readPeriod asks whether a table is system-versioned, and how its period is called; nil if it
+// is not. The result lacks what only the log tells, see [history.of].
+func readPeriod(ctx context.Context, db *conn, id capture.TableID) (*history, error) {
 	rows, err := db.query(ctx, `SELECT c.COLUMN_NAME, c.GENERATION_EXPRESSION FROM information_schema.TABLES t LEFT JOIN information_schema.COLUMNS c
 		ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME AND c.GENERATION_EXPRESSION IN ('ROW START', 'ROW END')
-		WHERE t.TABLE_TYPE = 'SYSTEM VERSIONED' AND `+strings.ReplaceAll(named(tm.table), "TABLE_", "t.TABLE_"))
+		WHERE t.TABLE_TYPE = 'SYSTEM VERSIONED' AND `+strings.ReplaceAll(named(id), "TABLE_", "t.TABLE_"))
 	if err != nil {
-		return history{}, fmt.Errorf("read the catalog about %s: %w", tm.table, err)
+		return nil, fmt.Errorf("read the catalog about %s: %w", id, err)
 	}
-	if len(rows) > 0 {
-		today := history{name: "row_end"}
-		for _, r := range rows {
-			if r[1] == "ROW END" {
-				today.name = r[0]
-			}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	today := &history{name: "row_end"}
+	for _, r := range rows {
+		if r[1] == "ROW END" {
+			today.name = r[0]
 		}
-		if rows[0][0] == "" {
-			today.hidden = 2
-		}
-		if today.of(tm) {
-			return today, nil
+	}
+	if rows[0][0] == "" {
+		today.hidden = 2
+	}
+	return today, nil
+}
+
+// historyOf says whether a table was system-versioned when the rows were logged: by today's
+// catalog, or by what it said of an earlier definition, in so far as the log does not
+// contradict. Where versions have a primary key, the period's end is the last of it.
+func historyOf(p *plan, tm *tableMap, today *history, earlier *logTable) (history, error) {
+	if today != nil {
+		if h := *today; h.of(tm) {
+			return h, nil
 		}
 	}
 	if earlier != nil && earlier.history.versioned {
@@ -63,7 +72,7 @@ func readHistory(ctx context.Context, db *conn, p *plan, tm *tableMap, earlier *
 // it.
 func (h *history) of(tm *tableMap) bool {
 	h.end = slices.IndexFunc(tm.columns, func(c logColumn) bool { return strings.EqualFold(c.name, h.name) })
-	h.versioned = h.end >= 0 && tm.columns[h.end].isMoment() && (len(tm.key) == 0 || tm.key[len(tm.key)-1] == h.end) && (h.hidden == 0 || h.end == len(tm.columns)-1)
+	h.versioned = h.end >= 0 && tm.columns[h.end].isMoment() && (len(tm.key) == 0 || tm.key[len(tm.key)-1] == h.end) && (h.hidden == 0 || h.end == tm.lastColumn())
 	return h.versioned
 }
 
@@ -130,21 +139,6 @@ func (h *history) check(t *capture.Table, before, after capture.Row) error {
 	return nil
 }
 
-// table returns the definition that is shown.
-func (h *history) table(t *capture.Table) *capture.Table {
-	if !h.versioned {
-		return t
-	}
-	out := *t
-	out.Columns = t.Columns[:len(t.Columns)-h.hidden]
-	// The server adds the period's end to keys.
-	less := func(key []int) []int {
-		return slices.DeleteFunc(slices.Clone(key), func(i int) bool { return i == h.end })
-	}
-	out.Key, out.RowKey = less(t.Key), less(t.RowKey)
-	return &out
-}
-
 // present says whether the row's period has not ended.
 func (h *history) present(row capture.Row) bool {
 	switch v := &row[h.end]; v.Kind() {
@@ -178,11 +172,5 @@ func (h *history) view(op capture.Op, before, after capture.Row) (_ capture.Op, 
 	if op == capture.Update && !h.present(after) {
 		op, after = capture.Delete, nil
 	}
-	less := func(r capture.Row) capture.Row {
-		if r == nil {
-			return nil
-		}
-		return r[:len(r)-h.hidden]
-	}
-	return op, less(before), less(after), true
+	return op, before, after, true
 }

@@ -78,7 +78,8 @@ func appendJSON(out, doc []byte) ([]byte, error) {
 	if len(doc) == 0 {
 		return append(out, "null"...), nil
 	}
-	d := jsonReader{left: 2 * len(doc)}
+	var d jsonReader
+	d.take(doc)
 	return d.value(out, doc[0], doc[1:], 0)
 }
 
@@ -88,6 +89,9 @@ type jsonReader struct {
 	// that lie could let many values share the same bytes.
 	left int
 }
+
+// take says that what is rendered may have the bytes of one more document.
+func (d *jsonReader) take(doc []byte) { d.left += 2 * len(doc) }
 
 // spend says that a value has n bytes.
 func (d *jsonReader) spend(n int) bool {
@@ -443,7 +447,8 @@ func (r *rowReader) patch(column int, p []byte) (v capture.Value, used int, err 
 	if old == nil {
 		return v, 0, errNoDocument
 	}
-	root, err := parseJSON(old)
+	var d jsonReader
+	root, err := d.parse(old)
 	if err != nil {
 		return v, 0, err
 	}
@@ -457,7 +462,7 @@ func (r *rowReader) patch(column int, p []byte) (v capture.Value, used int, err 
 			if c.failed {
 				return v, 0, errJSON
 			}
-			if value, err = parseJSON(doc); err != nil {
+			if value, err = d.parse(doc); err != nil {
 				return v, 0, err
 			}
 		}
@@ -468,7 +473,7 @@ func (r *rowReader) patch(column int, p []byte) (v capture.Value, used int, err 
 			return v, 0, err
 		}
 	}
-	out, err := root.append(r.scratch[:0])
+	out, err := d.tree(r.scratch[:0], root, 0)
 	if err != nil {
 		return v, 0, err
 	}
@@ -492,11 +497,12 @@ type jsonMember struct {
 	node *jsonNode
 }
 
-func parseJSON(doc []byte) (*jsonNode, error) {
+// parse makes a tree of one more document.
+func (d *jsonReader) parse(doc []byte) (*jsonNode, error) {
 	if len(doc) == 0 {
 		return &jsonNode{typ: jsonLiteral, scalar: []byte{literalNull}}, nil
 	}
-	d := jsonReader{left: 2 * len(doc)}
+	d.take(doc)
 	return d.node(doc[0], doc[1:], 0)
 }
 
@@ -532,11 +538,13 @@ func (d *jsonReader) node(typ byte, p []byte, depth int) (*jsonNode, error) {
 
 func (n *jsonNode) isContainer() bool { return n.typ <= jsonLargeArray }
 
-// append appends the node as text.
-func (n *jsonNode) append(out []byte) ([]byte, error) {
+// tree appends a node as text.
+func (d *jsonReader) tree(out []byte, n *jsonNode, depth int) ([]byte, error) {
 	if !n.isContainer() {
-		d := jsonReader{left: len(n.scalar)}
-		return d.value(out, n.typ, n.scalar, 0)
+		return d.value(out, n.typ, n.scalar, depth)
+	}
+	if depth >= maxJSONDepth {
+		return out, errJSON
 	}
 	open, end := byte('['), byte(']')
 	if n.object {
@@ -554,7 +562,7 @@ func (n *jsonNode) append(out []byte) ([]byte, error) {
 			}
 			out = append(out, ':')
 		}
-		if out, err = m.node.append(out); err != nil {
+		if out, err = d.tree(out, m.node, depth+1); err != nil {
 			return out, err
 		}
 	}

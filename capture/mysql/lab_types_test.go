@@ -14,6 +14,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/client"
 	"github.com/go-mysql-org/go-mysql/mysql"
 	"github.com/go-mysql-org/go-mysql/replication"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/headwaterdb/headwater/capture"
 	"github.com/headwaterdb/headwater/integration/servers"
@@ -73,6 +74,9 @@ type typeLab struct {
 	db      string
 	conn    *client.Conn
 	mariadb bool
+
+	catalog *conn // of facts, which opens it
+	srv     *server
 }
 
 func newTypeLab(t testing.TB, m *servers.MySQL) *typeLab {
@@ -134,16 +138,29 @@ func (l *typeLab) cells(sql string) [][]*string {
 // facts asks the catalog about a table.
 func (l *typeLab) facts(table string) *tableFacts {
 	l.t.Helper()
-	f := &tableFacts{id: capture.TableID{Schema: l.db, Name: table}, mariadb: l.mariadb}
-	for _, r := range l.cells(fmt.Sprintf(`SELECT COLUMN_NAME, COLUMN_TYPE, COALESCE(CHARACTER_SET_NAME, ''), IS_NULLABLE, COLUMN_DEFAULT, EXTRA, COLUMN_COMMENT, COLUMN_KEY
-		FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = '%s' AND TABLE_NAME = '%s' ORDER BY ORDINAL_POSITION`, l.db, table)) {
-		f.columns = append(f.columns, columnFacts{name: *r[0], columnType: *r[1], charset: *r[2], nullable: *r[3] == "YES", fallback: r[4], extra: *r[5], comment: *r[6]})
-		if *r[7] == "PRI" {
-			f.key = append(f.key, *r[0])
-			f.rowKey = f.key
+	if l.catalog == nil {
+		cfg := Config{URL: l.server.URL("")}
+		cfg.SetDefaults()
+		s := New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		c, err := s.connect(l.t.Context())
+		if err != nil {
+			l.t.Fatal(err)
 		}
+		l.t.Cleanup(c.close)
+		if l.srv, err = s.identify(l.t.Context(), c); err != nil {
+			l.t.Fatal(err)
+		}
+		// As in the sessions of views.
+		if err := c.exec(l.t.Context(), "SET character_set_results = NULL"); err != nil {
+			l.t.Fatal(err)
+		}
+		l.catalog = c
 	}
-	if len(f.columns) == 0 {
+	f, err := readFacts(l.t.Context(), l.catalog, l.srv, capture.TableID{Schema: l.db, Name: table})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if f == nil {
 		l.t.Fatalf("there is no table %s", table)
 	}
 	return f

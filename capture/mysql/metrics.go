@@ -5,7 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics of one source.
 type metrics struct {
 	file, offset, backlog, lag, prepared prometheus.Gauge
-	rows, batches, bytes                 prometheus.Counter
+	rows, batches, bytes, looks          prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -28,5 +28,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		rows:     counter("rows_total", "Row changes read from the log for captured tables."),
 		batches:  counter("batches_total", "Batches handed on."),
 		bytes:    counter("log_bytes_total", "Bytes of row changes read from the log."),
+		looks:    counter("looks_total", "Reads ahead in the log for changes of tables whose columns it does not name."),
 	}
 }

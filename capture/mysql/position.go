@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/go-mysql-org/go-mysql/mysql"
+	"github.com/go-mysql-org/go-mysql/replication"
 	"github.com/google/uuid"
 
 	"github.com/headwaterdb/headwater/capture"
@@ -230,6 +232,40 @@ func parseGTID(text []byte) (g gtid, ok bool) {
 	g.uuid = u
 	g.number, err = strconv.ParseUint(string(rest), 10, 63)
 	return g, err == nil
+}
+
+// parseMySQLGTID reads the body of MySQL's GTID event: the GTID, which is none in an anonymous
+// one, and the time of the commit in microseconds.
+func parseMySQLGTID(h *header, body []byte) (g gtid, micros int64, err error) {
+	const least = 25 // flags(1) uuid(16) number(8)
+	var e replication.GTIDEvent
+	err = decoded(func() error {
+		if h.typ != replication.GTID_TAGGED_LOG_EVENT {
+			if len(body) < least {
+				return errors.New("it is too short")
+			}
+			return e.Decode(body)
+		}
+		var tagged replication.GtidTaggedLogEvent
+		err := tagged.Decode(body)
+		e = tagged.GTIDEvent
+		return err
+	})
+	if err != nil {
+		return g, 0, err
+	}
+	if micros = int64(e.OriginalCommitTimestamp); micros == 0 {
+		micros = int64(h.timestamp) * 1e6
+	}
+	if h.typ == replication.ANONYMOUS_GTID_EVENT {
+		return g, micros, nil
+	}
+	if e.GNO <= 0 || len(e.SID) != len(g.uuid) {
+		return g, 0, errors.New("it names no transaction")
+	}
+	g = gtid{number: uint64(e.GNO), tag: e.Tag.String()}
+	copy(g.uuid[:], e.SID)
+	return g, micros, nil
 }
 
 // addGTID adds a transaction to a set.

@@ -1,9 +1,12 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,9 +23,34 @@ import (
 type Scanner struct {
 	src *Source
 
-	mu sync.Mutex // guards idle
+	mu sync.Mutex // guards what follows
 	// idle are sessions that views gave back: at most two.
 	idle []*conn
+	// last is how the last chunk was read.
+	last lastChunk
+}
+
+// A lastChunk is what the next chunk of the table goes by until it knows better.
+type lastChunk struct {
+	id      capture.TableID
+	table   *scanTable
+	largest int // bytes of its largest row
+}
+
+// lastOf returns nothing when the last chunk was of another table.
+func (s *Scanner) lastOf(id capture.TableID) lastChunk {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.last.id != id {
+		return lastChunk{}
+	}
+	return s.last
+}
+
+func (s *Scanner) note(last lastChunk) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last = last
 }
 
 var _ snapshot.Scanner = (*Scanner)(nil)
@@ -71,16 +99,23 @@ func (s *Scanner) connect(ctx context.Context, srv *server) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.exec(ctx, "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-	if err == nil {
-		err = c.exec(ctx, "SET character_set_results = NULL") // see text.go
-	}
-	if err != nil {
-		c.close()
-		return nil, err
+	for _, sql := range []string{
+		"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+		"SET character_set_results = NULL", // see text.go
+		sortWhole,
+	} {
+		if err := c.exec(ctx, sql); err != nil {
+			c.close()
+			return nil, fmt.Errorf("prepare a session for reading tables: %w", err)
+		}
 	}
 	return c, nil
 }
+
+// sortWhole lets a server that sorts rows compare keys to their end, and not only the first
+// 1024 bytes of the weights of each column: an index has at most 3072 bytes, and no collation
+// more than 40 bytes of weights for each of them. A sort wants room for 15 keys.
+const sortWhole = "SET max_sort_length = 131072, sort_buffer_size = 4194304"
 
 // release keeps a session for the next view.
 func (s *Scanner) release(c *conn) {
@@ -110,7 +145,8 @@ func (s *Scanner) Tables(ctx context.Context) ([]snapshot.Target, error) {
 	}
 	var out []snapshot.Target
 	for _, t := range tables {
-		f := tableFacts{id: t.ID, mariadb: srv.flavour == mariaDB}
+		f := newFacts(srv, t.ID)
+		target := snapshot.Target{ID: t.ID, Rows: t.Rows}
 		if err := f.readKeys(ctx, c); err != nil {
 			var my *mysql.MyError
 			if errors.As(err, &my) && my.Code == mysql.ER_NO_SUCH_TABLE {
@@ -118,9 +154,15 @@ func (s *Scanner) Tables(ctx context.Context) ([]snapshot.Target, error) {
 			}
 			return nil, fmt.Errorf("read the keys of %s: %w", t.ID, explain(err))
 		}
+		// Values of any length are not compared to their end when they are sorted. Nor must
+		// values be unique whose beginnings are: "ßx" and "ssx" are equal in many collations, and
+		// "ß" and "s" are not.
+		if !f.unordered {
+			target.Key = f.rowKey
+		}
 		// A table that was dropped and made again is not another one: all of its rows are in
 		// the log, and the server numbers tables anew with every ALTER.
-		out = append(out, snapshot.Target{ID: t.ID, Rows: t.Rows, Key: f.rowKey})
+		out = append(out, target)
 	}
 	return out, nil
 }
@@ -138,11 +180,12 @@ type view struct {
 	opened int64 // microseconds since the Unix epoch, by the server's clock
 
 	table *scanTable
-	// rows is the answer of a keyless table, which goes on from chunk to chunk.
+	// guessed says that table was not compared with the catalog yet.
+	guessed bool
+	// rows is the answer of a keyless table, which goes on from chunk to chunk, or one that
+	// was given up.
 	rows *resultRows
-	// limit is the number of rows of the next query.
-	limit int
-	key   [][]byte // of the last row
+	key  [][]byte // of the last row
 }
 
 // viewWait is the pause before a view that lacked a transaction is opened again.
@@ -158,7 +201,7 @@ func (s *Scanner) View(ctx context.Context, t snapshot.Target) (snapshot.View, e
 		return nil, err
 	}
 	srv, need := s.src.scan.present()
-	v := &view{scanner: s, target: t, srv: srv, limit: fetchFirst}
+	v := &view{scanner: s, target: t, srv: srv}
 	var err error
 	if v.conn, err = s.connect(ctx, srv); err != nil {
 		return nil, err
@@ -288,8 +331,18 @@ func (v *view) logHolds(ctx context.Context, set mysql.GTIDSet, end place) (stri
 	return found, err
 }
 
-// beginMaria is for MariaDB, which tells the place in the log that belongs to a view.
+// beginMaria is for MariaDB, which tells the place in the log that belongs to a view. The
+// commits of XA transactions alone it counts before they are visible: they are as soon as
+// XA RECOVER does not list them any more.
 func (v *view) beginMaria(ctx context.Context, need *demand) (string, error) {
+	end, err := v.srv.end(ctx, v.side)
+	if err != nil {
+		return "", err
+	}
+	listed, err := recoverXA(ctx, v.side)
+	if err != nil {
+		return "", err
+	}
 	if err := v.conn.exec(ctx, beginView); err != nil {
 		return "", err
 	}
@@ -308,8 +361,66 @@ func (v *view) beginMaria(ctx context.Context, need *demand) (string, error) {
 	if at.File == "" {
 		return "", fmt.Errorf("%w: the server does not tell the place in the log that a consistent read belongs to; remedy: restart it with log_bin", capture.ErrMisconfigured)
 	}
+	v.before = min(at.number(), end.number())
+	if missing := v.lacks(need); missing != "" {
+		return missing, nil
+	}
+	exact := len(v.target.Key) == 0
+	if len(listed) == 0 && (!exact || at == end) {
+		return "", nil
+	}
+	return v.holdsXA(ctx, listed, at, end, exact)
+}
+
+// holdsXA completes a view that MariaDB says to be one of a place. listed were its prepared XA
+// transactions, once its log had reached end: what commits before that, and is not among them, is
+// visible. Of those listed the log has to say that they were not committed before. exact wants
+// the view to hold what begins before its place, and nothing else.
+func (v *view) holdsXA(ctx context.Context, listed []string, at, end place, exact bool) (missing string, err error) {
+	s := v.scanner.src
+	first, last := at, end
+	if at.number() > end.number() {
+		first, last = end, at
+	}
+	var x *xaState
+	if len(listed) > 0 {
+		if x, err = s.scan.xa(v.srv); err != nil {
+			return "", err
+		}
+		if x == nil {
+			return "the XA transactions that the server has prepared (XA RECOVER lists them), or the first one of the log that nobody has read yet", nil
+		}
+	} else {
+		x = &xaState{at: first, prepared: make(map[string]bool)}
+	}
+	upTo := func(p place) string {
+		reached, e := x.readOn(ctx, s, v.srv, p)
+		if err = e; err == nil && !reached {
+			return "the end of the log, which is not written yet"
+		}
+		return ""
+	}
+	if missing := upTo(end); err != nil || missing != "" {
+		return missing, err
+	}
+	for _, xid := range listed {
+		if !x.prepared[xid] {
+			return "the XA transaction " + xid + ", unless it is prepared and the log does not say so", nil
+		}
+	}
+	if !exact {
+		return "", nil
+	}
+	if missing := upTo(last); err != nil || missing != "" {
+		return missing, err
+	}
+	for _, begin := range x.commits {
+		if n := begin.number(); n >= first.number() && n < last.number() {
+			return "a moment in which no XA transaction is being committed", nil
+		}
+	}
 	v.before = at.number()
-	return v.lacks(need), nil
+	return "", nil
 }
 
 // lacks compares places.
@@ -391,16 +502,22 @@ func (v *view) Close() error {
 
 // A scanTable is how a view reads its table.
 type scanTable struct {
-	plan *plan
-	text textReader
-	from string // SELECT … FROM …
-	key  []keyColumn
+	facts *tableFacts
+	plan  *plan
+	text  textReader
+	from  string // SELECT … FROM …
+	key   []keyColumn
 }
 
-// Rows of one query.
 const (
+	// fetchFirst is the rows of the first query of a table.
 	fetchFirst = 16
-	fetchMax   = 4096
+	// chunkRows bounds the rows of a chunk, so that narrow ones do not take many times the
+	// memory that their bytes say.
+	chunkRows = 1<<14 - 1
+	// restMax bounds the bytes of rows that are read only to be dropped. Above it a new
+	// session is cheaper.
+	restMax = 4 << 20
 )
 
 // Scan reads on from after.
@@ -416,78 +533,127 @@ func (v *view) Scan(ctx context.Context, t snapshot.Target, after []string, maxB
 }
 
 func (v *view) scan(ctx context.Context, after []string, maxBytes int) (*snapshot.Chunk, error) {
+	keyed := len(v.target.Key) > 0
+	last := v.scanner.lastOf(v.target.ID)
 	if v.table == nil {
-		var err error
-		if v.table, err = v.describe(ctx); err != nil {
-			return nil, err
+		if v.table, v.guessed = last.table, true; v.table == nil || !keyed {
+			if _, err := v.describe(ctx); err != nil {
+				return nil, err
+			}
 		}
 		v.key = make([][]byte, len(v.table.key))
 	}
-	c := &snapshot.Chunk{Batch: capture.NewBatch(), Table: v.table.plan.table}
-	read := v.readKeyed
-	if len(v.table.key) == 0 {
-		read = v.readKeyless
+	c := &snapshot.Chunk{Batch: capture.NewBatch()}
+	var err error
+	if !keyed {
+		err = v.readKeyless(ctx, c, maxBytes)
+	} else if last.largest, err = v.readKeyed(ctx, c, after, maxBytes, last.largest); err == nil {
+		v.scanner.note(lastChunk{v.target.ID, v.table, last.largest})
 	}
-	if err := read(ctx, c, after, maxBytes); err != nil {
+	if err != nil {
 		c.Release()
 		v.discard() // the session may be in the middle of an answer
 		return nil, err
 	}
+	c.Table = v.table.plan.table
 	return c, nil
 }
 
-// readKeyed reads rows whose key sorts after the given one, by one query after the other:
-// twice as many rows each time, as long as they would fit if all were as large as the
-// largest so far. Rows behind the one that fills the chunk are dropped: they are read
-// again by their key.
-func (v *view) readKeyed(ctx context.Context, c *snapshot.Chunk, after []string, maxBytes int) error {
-	for largest := 1; ; {
-		sql, err := v.table.query(after, v.limit)
+// readKeyed reads rows whose key sorts after the given one: as many as fit if all are as
+// large as the largest so far, of the chunk before to begin with, and few while nothing is
+// known. Rows behind the one that fills the chunk are dropped: they are read again by
+// their key. It returns the size of the chunk's largest row.
+func (v *view) readKeyed(ctx context.Context, c *snapshot.Chunk, after []string, maxBytes, largest int) (own int, err error) {
+	if v.rows != nil {
+		return 0, errors.New("its session is in the middle of an answer")
+	}
+	limit := min(chunkRows, max(1, maxBytes/max(1, largest)))
+	if largest == 0 {
+		limit = fetchFirst
+	}
+	for {
+		n, dropped := 0, 0
+		rows, err := v.ask(ctx, after, limit)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		n, dropped := 0, false
 		err = v.conn.within(ctx, func() error {
-			rows, err := v.conn.openRows(sql)
-			if err != nil {
-				return err
-			}
 			for {
 				row, err := rows.next()
 				if row == nil {
 					return err
 				}
 				if n++; c.LogBytes >= maxBytes {
-					dropped = true
+					if dropped += len(row); dropped > restMax {
+						v.rows = rows // for Close
+						return nil
+					}
 					continue
 				}
 				if err := v.add(c, row); err != nil {
 					return err
 				}
-				largest = max(largest, len(row))
+				own = max(own, len(row))
 			}
 		})
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if n < v.limit && !dropped {
-			return nil
+		if n < limit && dropped == 0 {
+			return own, nil
 		}
 		after = make([]string, len(v.key))
 		for i, k := range v.key {
 			after[i] = string(k)
 		}
-		v.limit = max(1, min(2*v.limit, fetchMax, (maxBytes-c.LogBytes)/largest))
-		if c.LogBytes >= maxBytes {
-			v.limit = fetchFirst
+		largest = max(largest, own)
+		limit = min(2*limit, chunkRows-c.Rows, (maxBytes-c.LogBytes)/largest)
+		if limit <= 0 || dropped > 0 || c.LogBytes >= maxBytes-maxBytes/8 { // what is left is not worth a query
 			c.Last = after
-			return nil
+			return own, nil
+		}
+	}
+}
+
+// ask asks for rows behind a key, by the columns that the chunk before had. While the
+// server reads them, the catalog is asked whether these are the table's columns: the view's
+// transaction keeps the table as it is. If they are not, the rows are asked for again.
+func (v *view) ask(ctx context.Context, after []string, limit int) (rows *resultRows, err error) {
+	for {
+		sql, err := v.table.query(after, limit)
+		if err != nil {
+			return nil, err
+		}
+		err = v.conn.within(ctx, func() error {
+			rows, err = v.conn.openRows(sql)
+			return err
+		})
+		var answer *mysql.MyError
+		if !v.guessed || err != nil && !errors.As(err, &answer) {
+			return rows, err
+		}
+		changed, e := v.describe(ctx)
+		if e != nil || !changed {
+			return rows, cmp.Or(e, err)
+		}
+		if err != nil {
+			continue // a column is gone
+		}
+		err = v.conn.within(ctx, func() error {
+			for {
+				if row, err := rows.next(); row == nil {
+					return err
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
 		}
 	}
 }
 
 // readKeyless goes on with the one answer that holds the whole table.
-func (v *view) readKeyless(ctx context.Context, c *snapshot.Chunk, _ []string, maxBytes int) error {
+func (v *view) readKeyless(ctx context.Context, c *snapshot.Chunk, maxBytes int) error {
 	return v.conn.within(ctx, func() error {
 		if v.rows == nil {
 			var err error
@@ -512,16 +678,13 @@ func (v *view) readKeyless(ctx context.Context, c *snapshot.Chunk, _ []string, m
 // add appends a row. Every row of a snapshot has the place at which the pipeline began: a
 // later one would win over later updates at consumers that keep the highest.
 func (v *view) add(c *snapshot.Chunk, packet []byte) error {
-	p := v.table.plan
 	// The columns of the table, and then those of the key as they are compared.
-	key := cursor{rest: packet}
-	for range p.cells {
-		key.cell()
-	}
-	row, err := v.table.text.row(c.Batch, packet[:len(packet)-len(key.rest)])
+	p := v.table.plan
+	row, rest, err := v.table.text.row(c.Batch, packet)
 	if err != nil {
 		return err
 	}
+	key := cursor{rest: rest}
 	for i := range v.key {
 		v.key[i] = append(v.key[i][:0], key.cell()...)
 	}
@@ -546,17 +709,25 @@ func (v *view) add(c *snapshot.Chunk, packet []byte) error {
 	return nil
 }
 
-// describe reads how the table is read.
-func (v *view) describe(ctx context.Context) (*scanTable, error) {
+// describe reads how the table is read, and reports whether that is another way than was
+// guessed. The view's transaction has used the table, so that it stays as it is.
+func (v *view) describe(ctx context.Context) (changed bool, err error) {
 	id := v.target.ID
-	p, err := v.scanner.src.catalog.fromTable(ctx, v.side, v.srv, id)
+	facts, err := readFacts(ctx, v.side, v.srv, id)
+	switch {
+	case err != nil:
+		return false, err
+	case facts == nil:
+		return false, errors.New("there is no such table any more")
+	case v.table != nil && reflect.DeepEqual(facts, v.table.facts):
+		v.guessed = false
+		return false, nil
+	}
+	p, err := v.scanner.src.catalog.planOf(v.srv, facts)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if p == nil {
-		return nil, errors.New("there is no such table any more")
-	}
-	t := &scanTable{plan: p, text: textReader{p: p}}
+	t := &scanTable{facts: facts, plan: p, text: textReader{p: p}}
 	var list []string
 	for i := range p.table.Columns {
 		list = append(list, p.selectExpression(i, quoteIdent(p.table.Columns[i].Name)))
@@ -564,17 +735,18 @@ func (v *view) describe(ctx context.Context) (*scanTable, error) {
 	for _, name := range v.target.Key {
 		i := p.table.Column(name)
 		if i < 0 {
-			return nil, fmt.Errorf("its key has no column %q any more", name)
+			return false, fmt.Errorf("its key has no column %q any more", name)
 		}
-		k, err := v.keyColumn(ctx, &p.table.Columns[i])
+		k, err := keyColumnOf(&p.table.Columns[i], facts)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
 		t.key = append(t.key, k)
 		list = append(list, k.text)
 	}
 	t.from = "SELECT " + strings.Join(list, ", ") + " FROM " + quoteTable(id)
-	return t, nil
+	v.table, v.guessed = t, false
+	return true, nil
 }
 
 // A keyColumn is a column of the key that rows are ordered by.
@@ -586,9 +758,9 @@ type keyColumn struct {
 	literal func(string) (string, error)
 }
 
-// keyColumn says how values of a column are printed and compared, in the server's own
+// keyColumnOf says how values of a column are printed and compared, in the server's own
 // order.
-func (v *view) keyColumn(ctx context.Context, c *capture.Column) (keyColumn, error) {
+func keyColumnOf(c *capture.Column, facts *tableFacts) (keyColumn, error) {
 	name := quoteIdent(c.Name)
 	k := keyColumn{name: name, text: name, compare: name, literal: numberLiteral}
 	switch c.Type.Kind {
@@ -617,11 +789,11 @@ func (v *view) keyColumn(ctx context.Context, c *capture.Column) (keyColumn, err
 		k.text = "HEX(" + name + ")"
 		k.literal = hexLiteral
 	case capture.TypeString:
-		row, err := v.side.queryRow(ctx, "SELECT COALESCE(CHARACTER_SET_NAME, ''), COALESCE(COLLATION_NAME, '') FROM information_schema.COLUMNS WHERE "+named(v.target.ID)+" AND COLUMN_NAME = "+quoteText(c.Name))
-		if err != nil {
-			return k, fmt.Errorf("ask for the collation of column %s: %w", c.Name, err)
+		at := slices.IndexFunc(facts.columns, func(f columnFacts) bool { return f.name == c.Name })
+		if at < 0 {
+			return k, fmt.Errorf("the catalog does not list column %q of its key", c.Name)
 		}
-		charset, collation := row[0], row[1]
+		charset, collation := facts.columns[at].charset, facts.columns[at].collation
 		if charset == "" { // INET4 and INET6
 			k.literal = plainLiteral
 			break
@@ -714,7 +886,7 @@ func (c *conn) openRows(sql string) (*resultRows, error) {
 	case len(p) == 0 || p[0] == mysql.OK_HEADER:
 		return nil, errors.New("the server answers a query without rows")
 	case p[0] == mysql.ERR_HEADER:
-		return nil, c.answerError(p)
+		return nil, answerError(p)
 	}
 	head := cursor{rest: p}
 	for range head.small() + 1 {
@@ -740,7 +912,7 @@ func (r *resultRows) next() ([]byte, error) {
 		return nil, nil
 	case len(p) > 0 && p[0] == mysql.ERR_HEADER:
 		r.done = true
-		return nil, r.c.answerError(p)
+		return nil, answerError(p)
 	}
 	return p, nil
 }

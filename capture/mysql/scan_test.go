@@ -153,6 +153,132 @@ func TestScan_FollowsKeysOfEveryTypeInTheServersOrder(t *testing.T) {
 	})
 }
 
+func TestScan_OfLongKeysReadsEveryRowOnce(t *testing.T) {
+	eachKind(t, func(t *testing.T, kind string) {
+		l := newLab(t, kind)
+		// Of a letter that weighs most, as many as an index takes but for two.
+		heavy := "CONVERT(0xEFB7BA USING utf8mb4)"
+		type table struct {
+			name, columns, begin string
+			keyed                bool
+		}
+		tables := []table{
+			{"prefix", "k text CHARACTER SET latin1 NOT NULL, n int, PRIMARY KEY (k(1500))", "REPEAT('a', 1100)", false},
+			{"bytes", "k blob NOT NULL, n int, PRIMARY KEY (k(1500))", "REPEAT('a', 1100)", false},
+			{"uni", "k tinytext CHARACTER SET latin1 NOT NULL, n int, UNIQUE (k(200))", "REPEAT('a', 190)", false},
+			{"whole", "k varchar(1500) CHARACTER SET latin1 NOT NULL PRIMARY KEY, n int", "REPEAT('a', 1100)", true},
+			{"heavy", "k varchar(768) COLLATE utf8mb4_unicode_520_ci NOT NULL PRIMARY KEY, n int", "REPEAT(" + heavy + ", 766)", true},
+		}
+		if strings.HasPrefix(kind, "MariaDB") {
+			tables = append(tables, table{"hashed", "k text CHARACTER SET latin1 NOT NULL UNIQUE, n int", "REPEAT('a', 1100)", false})
+		}
+		const rows = 60
+		for _, tab := range tables {
+			l.exec(fmt.Sprintf("CREATE TABLE %s (%s)", tab.name, tab.columns))
+			var values []string
+			for i := range rows {
+				values = append(values, fmt.Sprintf("(CONCAT(%s, '%02[2]d'), %[2]d)", tab.begin, i*37%rows))
+			}
+			l.exec(fmt.Sprintf("INSERT INTO %s VALUES %s", tab.name, strings.Join(values, ", ")))
+		}
+		s := l.source()
+		scanner := s.Scanner()
+		l.stream(s, capture.Resume{})
+		for _, tab := range tables {
+			if keyed := len(l.target(scanner, tab.name).Key) > 0; keyed != tab.keyed {
+				t.Errorf("%s: that it is read by its key is %t", tab.name, keyed)
+				continue
+			}
+			for _, bytes := range []int{1, 20_000, 64 << 20} {
+				if bytes < 64<<20 && !tab.keyed {
+					continue // a read from one view
+				}
+				got, chunks := l.rowsOf(scanner, tab.name, bytes)
+				slices.Sort(got)
+				if n := len(got); n != rows || len(slices.Compact(got)) != rows {
+					t.Errorf("%s in %d chunks: %d rows of %d", tab.name, chunks, n, rows)
+				}
+			}
+		}
+		// Whatever the server does to bring rows into order, it compares whole keys.
+		srv, _ := s.scan.present()
+		c, err := scanner.connect(t.Context(), srv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		for _, tab := range tables {
+			if !tab.keyed {
+				continue
+			}
+			l.exec("CREATE TABLE plain_"+tab.name+" LIKE "+tab.name, "ALTER TABLE plain_"+tab.name+" DROP PRIMARY KEY",
+				fmt.Sprintf("INSERT INTO plain_%s SELECT * FROM %[1]s ORDER BY n * 37 %% %[2]d", tab.name, rows))
+			got, err := c.query(t.Context(), "SELECT n FROM "+quoteIdent(l.name)+".plain_"+tab.name+" ORDER BY k LIMIT 50")
+			if err != nil {
+				t.Fatalf("%s: %v", tab.name, err)
+			}
+			for i, r := range got {
+				if r[0] != fmt.Sprint(i) {
+					t.Errorf("%s, sorted without an index: row %d is %v", tab.name, i, got)
+					break
+				}
+			}
+		}
+	})
+}
+
+func TestScan_OfAKeyThatOrdersNothingSaysTheDefinitionOfTheLog(t *testing.T) {
+	someKinds(t, func(t *testing.T, kind string) {
+		l := newLab(t, kind)
+		l.exec("CREATE TABLE t (k text NOT NULL UNIQUE, n int)")
+		r := l.start()
+		l.exec("INSERT INTO t VALUES ('a', 1)")
+		var logged *capture.Table
+		err := l.batches(l.source(), r, func(b *capture.Batch) error {
+			for i := range b.Events {
+				if logged = b.Events[i].Table; logged != nil {
+					return errEnough
+				}
+			}
+			return nil
+		})
+		if !errors.Is(err, errEnough) {
+			t.Fatal(err)
+		}
+		s := l.source()
+		scanner := s.Scanner()
+		l.stream(s, capture.Resume{})
+		target := l.target(scanner, "t")
+		v, err := scanner.View(t.Context(), target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		c, err := v.Scan(t.Context(), target, nil, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Release()
+		if len(target.Key) > 0 || !slices.Equal(logged.Key, []int{0}) || !slices.Equal(c.Table.Key, logged.Key) || c.Table.KeyIndex != logged.KeyIndex || !slices.Equal(c.Table.RowKey, logged.RowKey) {
+			t.Errorf("read by %q; the read has the key %v %q %v, and the log %v %q %v", target.Key, c.Table.Key, c.Table.KeyIndex, c.Table.RowKey, logged.Key, logged.KeyIndex, logged.RowKey)
+		}
+	}, "MariaDB 10.11", "MariaDB 11")
+}
+
+func TestScan_FindsKeyColumnsWhoseNamesDifferByAnAccent(t *testing.T) {
+	eachKind(t, func(t *testing.T, kind string) {
+		l := newLab(t, kind)
+		l.exec("CREATE TABLE t (`a` varchar(10) COLLATE utf8mb4_bin, `ä` varchar(10) CHARACTER SET latin1, PRIMARY KEY (a, `ä`))",
+			"INSERT INTO t VALUES ('x', 'y'), ('x', 'z')")
+		s := l.source()
+		scanner := s.Scanner()
+		l.stream(s, capture.Resume{})
+		if rows, chunks := l.rowsOf(scanner, "t", 1); len(rows) != 2 || chunks < 2 {
+			t.Errorf("read %q in %d chunks", rows, chunks)
+		}
+	})
+}
+
 func TestScan_SeesThePrimaryKeyThatTheServerAdds(t *testing.T) {
 	t.Parallel()
 	l := privateLab(t, "MySQL 9", "show_gipk_in_create_table_and_information_schema=OFF")
@@ -193,11 +319,10 @@ func TestScan_OfALargeTableReadsOnByItsIndex(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer v.Close()
-		table, err := v.(*view).describe(t.Context())
-		if err != nil {
+		if _, err := v.(*view).describe(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		sql, err := table.query([]string{"38", "20", "2024-01-01 00:00:30"}, 100)
+		sql, err := v.(*view).table.query([]string{"38", "20", "2024-01-01 00:00:30"}, 100)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -365,6 +490,53 @@ func TestScan_ReadsWhatTheLogSays(t *testing.T) {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Error(err)
+		}
+	})
+}
+
+// TestScanner_AChunkHasTheColumnsOfItsMoment: the columns of the chunk before are only where
+// a read begins.
+func TestScanner_AChunkHasTheColumnsOfItsMoment(t *testing.T) {
+	eachKind(t, func(t *testing.T, kind string) {
+		l := newLab(t, kind)
+		l.exec("CREATE TABLE t (id int PRIMARY KEY, a varchar(20), b int) CHARACTER SET utf8mb4")
+		for i := range 6 {
+			l.exec(fmt.Sprintf("INSERT INTO t VALUES (%d, 'v%d', 7)", i, i))
+		}
+		s := l.source()
+		scanner := s.Scanner()
+		l.stream(s, capture.Resume{})
+		var after []string
+		for _, c := range []struct{ change, want string }{
+			{"DO 0", `id=int:0 a="v0" b=int:7`},
+			{"ALTER TABLE t ADD c int NOT NULL DEFAULT 5", `id=int:1 a="v1" b=int:7 c=int:5`},
+			{"ALTER TABLE t DROP b", `id=int:2 a="v2" c=int:5`},
+			{"ALTER TABLE t CHANGE a b varchar(20), ADD a int FIRST", `a=null id=int:3 b="v3" c=int:5`},
+			{"ALTER TABLE t MODIFY c varchar(5) CHARACTER SET latin1", `a=null id=int:4 b="v4" c="5"`},
+			{"DO 0", `a=null id=int:5 b="v5" c="5"`},
+		} {
+			l.exec(c.change)
+			target := l.target(scanner, "t")
+			v, err := scanner.View(t.Context(), target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chunk, err := v.Scan(t.Context(), target, after, 1)
+			if err != nil {
+				t.Fatalf("%s: %v", c.change, err)
+			}
+			if err := v.Close(); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for i, col := range chunk.Table.Columns {
+				got = append(got, col.Name+"="+chunk.Events[0].After[i].String())
+			}
+			if strings.Join(got, " ") != c.want || len(chunk.Events) != 1 || chunk.Events[0].Table != chunk.Table {
+				t.Errorf("%s: got %s, want %s", c.change, strings.Join(got, " "), c.want)
+			}
+			after = chunk.Last
+			chunk.Release()
 		}
 	})
 }

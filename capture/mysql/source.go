@@ -43,7 +43,7 @@ var _ capture.Source = (*Source)(nil)
 
 // New returns a source. It does not connect; cfg must have its defaults and be valid.
 func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) *Source {
-	return &Source{cfg: cfg, log: log, metrics: newMetrics(reg), filter: cfg.Tables.Filter(), catalog: newCatalog(), patience: gtidPatience}
+	return &Source{cfg: cfg, log: log, metrics: newMetrics(reg), filter: cfg.Tables.Filter(), catalog: newCatalog(), patience: min(gtidPatience, cfg.ReadTimeout/2)}
 }
 
 // Acknowledge only looks at p: the server keeps its log for a time and not for us.
@@ -171,6 +171,13 @@ func (srv *server) noLog() *capture.Finding {
 	return &capture.Finding{What: "the server writes no binary log (log_bin is OFF)", Remedy: "set log_bin = binlog in the server's configuration, and restart it"}
 }
 
+// logsGenerated says whether the log has generated columns in all images of rows that should
+// have them. MariaDB 11.8 leaves them out of UPDATE and DELETE by any binlog_row_image, and 10.x
+// by those that are not FULL: some of them, by rules of its own.
+func (srv *server) logsGenerated() bool {
+	return srv.flavour == mySQL || !srv.atLeast(11, 0) && srv.vars["binlog_row_image"] == "FULL"
+}
+
 // identity is what positions of the server carry.
 func (srv *server) identity() identity {
 	id := identity{Flavour: srv.flavour, Server: srv.vars["server_uuid"], Wire: wireRows}
@@ -182,19 +189,27 @@ func (srv *server) identity() identity {
 
 // end is the end of the log, as far as it is written.
 func (srv *server) end(ctx context.Context, c *conn) (place, error) {
+	p, _, err := srv.logStatus(ctx, c)
+	return p, err
+}
+
+// logStatus is the end of the log, and whether the server leaves out statements that were made
+// with certain databases in use.
+func (srv *server) logStatus(ctx context.Context, c *conn) (end place, filtered bool, err error) {
 	sql := "SHOW MASTER STATUS"
 	if srv.flavour == mySQL && srv.atLeast(8, 2) {
 		sql = "SHOW BINARY LOG STATUS"
 	}
 	row, err := c.queryRow(ctx, sql)
 	if err != nil {
-		return place{}, fmt.Errorf("ask for the end of the log: %w", explain(err))
+		return end, false, fmt.Errorf("ask for the end of the log: %w", explain(err))
 	}
-	pos, err := parseUint(row[1])
-	if err != nil {
-		return place{}, fmt.Errorf("ask for the end of the log: %w", err)
+	if end.Pos, err = parseUint(row[1]); err != nil {
+		return end, false, fmt.Errorf("ask for the end of the log: %w", err)
 	}
-	return place{File: row[0], Pos: pos}, nil
+	// File, Position, Binlog_Do_DB, Binlog_Ignore_DB, …
+	end.File = row[0]
+	return end, row[2] != "" || row[3] != "", nil
 }
 
 // executed is the set of transactions that the server has made, nil without GTIDs. On
@@ -326,7 +341,7 @@ func (s *Source) peek(ctx context.Context, srv *server, d *dumpRequest, f func(h
 			case len(p) == 0:
 				return errors.New("an empty packet")
 			case p[0] == mysql.ERR_HEADER:
-				return explain(c.answerError(p))
+				return explain(answerError(p))
 			case p[0] == mysql.EOF_HEADER:
 				return nil
 			}
@@ -396,10 +411,7 @@ func (srv *server) dumpFrom(at *position) (dumpRequest, error) {
 		}
 	}
 	if at.GTIDs == nil {
-		d.file = from.File
-		if d.pos = uint32(from.Pos); uint64(d.pos) != from.Pos {
-			d.pos = 4 // beyond what the command can say: the part before is skipped
-		}
+		d.file, d.pos = from.File, offset(from)
 	}
 	return d, nil
 }

@@ -56,12 +56,33 @@ type statement struct {
 	opens bool
 	// names are the tables and functions that stRows may name, and more.
 	names []capture.TableID
+	// defines are the tables whose definitions it may change, and more. It may be all those of the
+	// database definesIn, in lower case, if that is not "", and any with definesAny: then it is not
+	// understood.
+	defines    []capture.TableID
+	definesIn  string
+	definesAny bool
+}
+
+// mayDefine says whether the statement may make, change or remove the definition of a table.
+// Names that differ in case count as one: some servers keep them so.
+func (s *statement) mayDefine(id capture.TableID) bool {
+	id = lower(id)
+	return s.definesAny || s.definesIn != "" && s.definesIn == id.Schema || slices.ContainsFunc(s.defines, func(d capture.TableID) bool { return lower(d) == id })
+}
+
+// defining says whether the statement may change the definition of any table at all.
+func (s *statement) defining() bool { return s.definesAny || s.definesIn != "" || len(s.defines) > 0 }
+
+func lower(id capture.TableID) capture.TableID {
+	return capture.TableID{Schema: strings.ToLower(id.Schema), Name: strings.ToLower(id.Name)}
 }
 
 // A dialect is what decides how a session's statements are read.
 type dialect struct {
 	charset   *charset // of the text; nil when it is unknown
 	noEscapes bool     // sql_mode has NO_BACKSLASH_ESCAPES
+	ansi      bool     // sql_mode has ANSI_QUOTES: what stands in "…" is a name
 	fold      bool     // names of tables are kept in lower case
 }
 
@@ -75,7 +96,8 @@ func dialectOf(status []byte, fold bool) dialect {
 		case 0: // flags
 			r.bytes(4)
 		case 1: // sql_mode
-			d.noEscapes = r.uint64()&(1<<20) != 0
+			mode := r.uint64()
+			d.ansi, d.noEscapes = mode&(1<<2) != 0, mode&(1<<20) != 0
 		case 3: // auto_increment_increment and _offset
 			r.bytes(4)
 		case 4: // character_set_client, and others
@@ -101,7 +123,8 @@ func readStatement(schema, sql []byte, d dialect) statement {
 	if bytes.HasSuffix(sql, generated) {
 		cs = utf8mb4
 	}
-	if cs == nil && !isASCII(sql) {
+	guessed := cs == nil && !isASCII(sql)
+	if guessed {
 		cs = utf8mb4
 	}
 	legible := true
@@ -112,6 +135,7 @@ func readStatement(schema, sql []byte, d dialect) statement {
 		}
 	}
 	s := parseStatement(schema, sql, d)
+	s.definesAny = s.definesAny || s.defining() && (guessed || !legible)
 	if !legible {
 		switch s.kind {
 		case stTruncate:
@@ -141,6 +165,14 @@ func (w *words) statement(schema []byte) statement {
 	if first.text == nil {
 		return statement{kind: stNothing}
 	}
+	rest := *w
+	s := w.verb(schema, first)
+	rest.definitions(schema, first.upper(), &s)
+	return s
+}
+
+// verb reads on behind the first word of a statement, but for what it defines.
+func (w *words) verb(schema []byte, first token) statement {
 	switch first.upper() {
 	case "BEGIN", "START": // START TRANSACTION
 		return statement{kind: stBegin}
@@ -193,6 +225,79 @@ func (w *words) statement(schema []byte) statement {
 	return statement{}
 }
 
+// definitions says which definitions a statement may change that begins with verb. What surely
+// changes none is left out: other objects than tables, and rows. Of a CREATE TABLE or ALTER TABLE
+// the tables are read that it makes or changes; of anything else all that could be a name counts.
+func (w *words) definitions(schema []byte, verb string, s *statement) {
+	switch verb {
+	case "ALTER", "CREATE", "DROP", "RENAME":
+	case "BINLOG", "CALL", "CLONE", "EXECUTE", "IMPORT":
+		s.definesAny = true
+		return
+	default: // SET STATEMENT has been read to its end
+		s.definesAny = s.definesAny || s.kind == stUnknown
+		return
+	}
+	t := w.next()
+	for t.upper() == "OR" || t.upper() == "REPLACE" || t.upper() == "TEMPORARY" || t.upper() == "ONLINE" || t.upper() == "OFFLINE" || t.upper() == "IGNORE" {
+		t = w.next()
+	}
+	switch t.upper() {
+	case "AGGREGATE", "ALGORITHM", "DEFINER", "EVENT", "FUNCTION", "INSTANCE", "LOGFILE", "PACKAGE", "PROCEDURE", "RESOURCE", "ROLE", "SERVER", "SQL",
+		"TABLESPACE", "TRIGGER", "UNDO", "USER", "VIEW":
+		return
+	case "DATABASE", "SCHEMA": // whose defaults are those of tables to come
+		if verb == "DROP" {
+			s.definesIn = strings.ToLower(string(w.unlessExists().text))
+		}
+		return
+	case "TABLE":
+		if verb == "CREATE" {
+			s.defines = append(s.defines, w.name(schema, w.unlessExists()))
+			return
+		}
+		if verb == "ALTER" {
+			w.altered(schema, s)
+			return
+		}
+	}
+	s.defines = w.names(schema)
+	s.definesAny = len(s.defines) > maxNames
+}
+
+// altered reads the tables of an ALTER TABLE: its own, the new name, and those that partitions
+// become and come from.
+func (w *words) altered(schema []byte, s *statement) {
+	s.defines = append(s.defines, w.name(schema, w.unlessExists()))
+	for t := w.next(); t.text != nil; t = w.next() {
+		switch t.upper() {
+		case "RENAME":
+			if t = w.next(); t.upper() == "TO" || t.upper() == "AS" || string(t.text) == "=" {
+				t = w.next()
+			}
+		case "TABLE":
+			t = w.next()
+		default:
+			continue
+		}
+		if t.text != nil {
+			s.defines = append(s.defines, w.name(schema, t))
+		}
+	}
+}
+
+// unlessExists returns the first token behind IF EXISTS or IF NOT EXISTS, if there is that.
+func (w *words) unlessExists() token {
+	t := w.next()
+	if t.upper() != "IF" {
+		return t
+	}
+	if w.next().upper() == "NOT" {
+		w.next() // EXISTS
+	}
+	return w.next()
+}
+
 // parseCreate tells the statements that fill the table that they create. Those of a log
 // of rows have no query in them: columns, and START TRANSACTION where rows follow.
 func parseCreate(w *words) statement {
@@ -204,12 +309,7 @@ func parseCreate(w *words) statement {
 	if t.upper() != "TABLE" {
 		return s
 	}
-	if t = w.next(); t.upper() == "IF" {
-		w.next() // NOT
-		w.next() // EXISTS
-		t = w.next()
-	}
-	w.name(nil, t)
+	w.name(nil, w.unlessExists())
 	last := ""
 	for t = w.next(); t.text != nil; t = w.next() {
 		word := t.upper()
@@ -304,11 +404,7 @@ func parseAlter(schema []byte, w *words) statement {
 			return s
 		}
 	}
-	if t = w.next(); t.upper() == "IF" {
-		w.next()
-		t = w.next()
-	}
-	s.table = w.name(schema, t)
+	s.table = w.name(schema, w.unlessExists())
 	before := ""
 	for t = w.next(); t.text != nil; t = w.next() {
 		switch t.upper() {
@@ -335,7 +431,7 @@ func parsePrepare(body []byte) (xid string, onePhase bool, err error) {
 	if uint64(len(data)) < global+branch {
 		return "", false, fmt.Errorf("%w: the end of a prepared XA transaction cannot be read", capture.ErrUnreadable)
 	}
-	return fmt.Sprintf("X'%x',X'%x',%d", data[:global], data[global:global+branch], le.Uint32(body[1:])), body[0] != 0, nil
+	return xidText(le.Uint32(body[1:]), data[:global], data[global:global+branch]), body[0] != 0, nil
 }
 
 // A token is a word, a quoted name or text, or a sign.
@@ -414,7 +510,7 @@ func (w *words) quotation(quote byte) token {
 	var out []byte
 	for i := 0; i < len(s); i++ {
 		switch {
-		case s[i] == '\\' && quote != '`' && !w.noEscapes && i+1 < len(s):
+		case s[i] == '\\' && quote != '`' && (quote != '"' || !w.ansi) && !w.noEscapes && i+1 < len(s):
 			i++
 			out = append(out, s[i])
 		case s[i] == quote && i+1 < len(s) && s[i+1] == quote:

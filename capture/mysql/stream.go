@@ -104,8 +104,11 @@ type stream struct {
 	// again is where what MariaDB sends once more ends in each of its domains, floor the
 	// number of the place before which all was emitted, 0 when no place tells. numbers are
 	// the last of each domain and server.
-	again   map[uint32]gtid
-	floor   uint64
+	again map[uint32]gtid
+	floor uint64
+	// resumed is where reading goes on in the server's own files: what lies before that is not
+	// sent. It is zero once the first transaction has come.
+	resumed place
 	numbers map[mariaSource]uint64
 	// checksums says that events end with a CRC-32.
 	checksums bool
@@ -114,7 +117,13 @@ type stream struct {
 	// of each table.
 	tables map[uint64]*logTable
 	known  map[capture.TableID]*logTable
-	reader rowReader
+	// nameless says that the log does not name columns, as far as we know. proofs are the
+	// definitions of tables in such a log, as long as nothing speaks against them, and ahead is
+	// what is known of the part of the log that they are proven by.
+	nameless bool
+	proofs   map[capture.TableID]*definition
+	ahead    stretch
+	reader   rowReader
 	// skipped takes rows that are counted and not emitted.
 	skipped *capture.Batch
 
@@ -160,18 +169,21 @@ type logTable struct {
 	tm *tableMap
 	// plan is nil when the table is not captured.
 	plan *plan
-	// table is what is shown: the plan's, but for what history leaves out.
+	// table is what is shown: the plan's, but for the columns that are left out, ascending.
 	table   *capture.Table
+	left    []int
 	history history
-	// gone says that the catalog did not know the table any more.
-	gone bool
+	// gone says that the catalog did not know the table any more, lent that the names of its
+	// columns are the catalog's.
+	gone, lent bool
 }
 
 // open connects, finds the place to start at, and asks for the log from there.
 func (s *Source) open(ctx context.Context, r capture.Resume, emit capture.EmitFunc) (st *stream, err error) {
 	st = &stream{
 		src: s, emit: emit, batch: capture.NewBatch(), skipped: capture.NewBatch(), lastEmit: time.Now(),
-		tables: make(map[uint64]*logTable), known: make(map[capture.TableID]*logTable), prepared: make(map[string]*preparedTx),
+		tables: make(map[uint64]*logTable), known: make(map[capture.TableID]*logTable), proofs: make(map[capture.TableID]*definition),
+		prepared: make(map[string]*preparedTx),
 	}
 	defer func() {
 		if err != nil {
@@ -191,6 +203,10 @@ func (s *Source) open(ctx context.Context, r capture.Resume, emit capture.EmitFu
 	}
 	if err := s.refuse(st.srv); err != nil {
 		return st, err
+	}
+	if f := st.srv.unnamed(); f != nil {
+		st.nameless = true
+		s.log.Warn(f.What, "remedy", f.Remedy)
 	}
 	if err := st.lock(ctx); err != nil {
 		return st, err
@@ -280,9 +296,7 @@ func (st *stream) begin(ctx context.Context, r capture.Resume) error {
 		// anything that the set holds.
 		st.at.At, st.at.Began = start.end, 0
 	}
-	if st.srv.flavour == mariaDB && st.at.GTIDs != nil && st.at.Began != 0 {
-		st.floor = st.at.At.number()
-	}
+	st.standAt()
 	if err := s.scan.start(start, st.srv); err != nil {
 		return err
 	}
@@ -290,6 +304,19 @@ func (st *stream) begin(ctx context.Context, r capture.Resume) error {
 		st.moved = true
 	}
 	return nil
+}
+
+// standAt notes the place of the position, if it is one of this server.
+func (st *stream) standAt() {
+	if st.at.GTIDs == nil || st.at.Began == 0 {
+		return
+	}
+	if st.resumed = st.at.At; len(st.at.Prepared) > 0 {
+		st.resumed = st.at.Prepared[0].place
+	}
+	if st.srv.flavour == mariaDB {
+		st.floor = st.at.At.number()
+	}
 }
 
 // firstStart begins with what is committed from now on. MySQL's set is taken before the
@@ -358,7 +385,7 @@ func (st *stream) run(ctx context.Context) error {
 				return err
 			}
 		case mysql.ERR_HEADER:
-			return fmt.Errorf("the server stopped sending the log after %s: %w", st.read, explain(st.conn.answerError(p)))
+			return fmt.Errorf("the server stopped sending the log after %s: %w", st.read, explain(answerError(p)))
 		case mysql.EOF_HEADER:
 			return fmt.Errorf("the server ended the log after %s: it is shutting down", st.read)
 		default:
@@ -392,6 +419,27 @@ func parseHeader(e []byte) (header, bool) {
 // artificial says that the event is made for us and stands in no file.
 func (h *header) artificial() bool { return h.flags&replication.LOG_EVENT_ARTIFICIAL_F != 0 }
 
+// counts says that the event has a place in the file from which the server sends. The beginning
+// of a file is sent again, without a position, where reading begins behind it.
+func (h *header) counts() bool {
+	return !h.artificial() && (h.typ != replication.FORMAT_DESCRIPTION_EVENT || h.position != 0)
+}
+
+// saysNothing says that the event is of a type that matters to nobody who reads rows.
+func (h *header) saysNothing() bool {
+	switch h.typ {
+	case replication.STOP_EVENT, replication.ROWS_QUERY_EVENT, replication.PREVIOUS_GTIDS_EVENT, replication.IGNORABLE_EVENT,
+		replication.TRANSACTION_CONTEXT_EVENT, replication.VIEW_CHANGE_EVENT,
+		// What a statement needs, of which the statement itself tells.
+		replication.INTVAR_EVENT, replication.RAND_EVENT, replication.USER_VAR_EVENT,
+		replication.BEGIN_LOAD_QUERY_EVENT, replication.APPEND_BLOCK_EVENT, replication.DELETE_FILE_EVENT,
+		replication.MARIADB_ANNOTATE_ROWS_EVENT, replication.MARIADB_BINLOG_CHECKPOINT_EVENT, replication.MARIADB_GTID_LIST_EVENT,
+		replication.MARIADB_START_ENCRYPTION_EVENT:
+		return true
+	}
+	return h.flags&replication.LOG_EVENT_IGNORABLE_F != 0
+}
+
 // event takes one event. It is valid until the next read.
 func (st *stream) event(ctx context.Context, e []byte) error {
 	h, ok := parseHeader(e)
@@ -422,11 +470,21 @@ func (st *stream) event(ctx context.Context, e []byte) error {
 	case replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
 		return st.silence(&h, body)
 	}
-	if !h.artificial() && !(h.typ == replication.FORMAT_DESCRIPTION_EVENT && h.position == 0) {
-		st.read.Pos = forward(st.read.Pos, h.size, h.position)
+	if h.counts() {
+		switch h.typ {
+		case replication.GTID_EVENT, replication.ANONYMOUS_GTID_EVENT, replication.GTID_TAGGED_LOG_EVENT, replication.MARIADB_GTID_EVENT:
+			st.passUnsent(h.position - h.size)
+			st.resumed = place{}
+		}
+		st.read = st.read.after(&h)
 		st.start = place{File: st.read.File, Pos: st.read.Pos - uint64(h.size)}
 	}
 	return st.dispatch(ctx, &h, body)
+}
+
+// after is where the event h ends that begins at p.
+func (p place) after(h *header) place {
+	return place{File: p.File, Pos: forward(p.Pos, h.size, h.position)}
 }
 
 // forward counts on to the end of an event. The header tells it in 32 bits, and MariaDB
@@ -442,16 +500,37 @@ func forward(pos uint64, size, low uint32) uint64 {
 	return end
 }
 
-// rotate begins the next file: position(8) name.
+// passUnsent takes up the count where the first transaction stands that is sent in a file of
+// which the beginning is not: low is its place in 32 bits. The rest of it is that of the position,
+// next to which the transaction stands.
+func (st *stream) passUnsent(low uint32) {
+	p := st.resumed
+	if p.File != st.read.File || p.Pos>>32 == 0 {
+		return
+	}
+	// The distance fits into 32 bits, with a sign: one that is logged late stands before the place.
+	st.read.Pos = uint64(int64(p.Pos) + int64(int32(low-uint32(p.Pos))))
+}
+
+// rotate begins the next file.
 func (st *stream) rotate(body []byte) error {
-	if len(body) < 9 {
+	next, ok := rotated(body)
+	if !ok {
 		return st.unreadable("a change of files that names none")
 	}
-	old := st.read.File
-	if st.read = (place{File: string(body[8:]), Pos: binary.LittleEndian.Uint64(body)}); st.read.File != old {
+	if next.File != st.read.File {
 		st.began = 0 // its beginning comes next
 	}
+	st.read = next
 	return nil
+}
+
+// rotated reads where the next file begins: position(8) name.
+func rotated(body []byte) (place, bool) {
+	if len(body) < 9 {
+		return place{}, false
+	}
+	return place{File: string(body[8:]), Pos: binary.LittleEndian.Uint64(body)}, true
 }
 
 // silence is a heartbeat: everything up to a place has been sent.
@@ -460,6 +539,9 @@ func (st *stream) silence(h *header, body []byte) error {
 		return nil
 	}
 	if h.typ == replication.HEARTBEAT_EVENT && string(body) == st.read.File {
+		if h.position == uint32(st.resumed.Pos) {
+			st.passUnsent(h.position) // nothing came since
+		}
 		st.read.Pos = forward(st.read.Pos, 0, h.position)
 	}
 	if read, at := st.read.number(), st.at.At.number(); read > at || read == at && st.at.Began == 0 && st.began != 0 {
@@ -520,16 +602,8 @@ func (st *stream) dispatch(ctx context.Context, h *header, body []byte) error {
 			return st.abandon()
 		}
 		return nil
-	case replication.STOP_EVENT, replication.ROWS_QUERY_EVENT, replication.PREVIOUS_GTIDS_EVENT, replication.IGNORABLE_EVENT,
-		replication.TRANSACTION_CONTEXT_EVENT, replication.VIEW_CHANGE_EVENT,
-		// What a statement needs, of which the statement itself tells.
-		replication.INTVAR_EVENT, replication.RAND_EVENT, replication.USER_VAR_EVENT,
-		replication.BEGIN_LOAD_QUERY_EVENT, replication.APPEND_BLOCK_EVENT, replication.DELETE_FILE_EVENT,
-		replication.MARIADB_ANNOTATE_ROWS_EVENT, replication.MARIADB_BINLOG_CHECKPOINT_EVENT, replication.MARIADB_GTID_LIST_EVENT,
-		replication.MARIADB_START_ENCRYPTION_EVENT:
-		return nil
 	}
-	if h.flags&replication.LOG_EVENT_IGNORABLE_F != 0 {
+	if h.saysNothing() {
 		return nil
 	}
 	return st.unreadable(fmt.Sprintf("an event of the unknown type %d", h.typ))
@@ -570,32 +644,6 @@ func (st *stream) mysqlBegin(h *header, body []byte) error {
 		return st.unreadable("a GTID that cannot be read: " + err.Error())
 	}
 	return st.beginTx(txState{micros: micros, gtid: g})
-}
-
-// parseMySQLGTID reads MySQL's GTID event: the GTID, which is none in an anonymous one, and
-// the time of the commit in microseconds.
-func parseMySQLGTID(h *header, body []byte) (g gtid, micros int64, err error) {
-	const least = 25 // flags(1) uuid(16) number(8)
-	var e replication.GTIDEvent
-	if h.typ == replication.GTID_TAGGED_LOG_EVENT {
-		var tagged replication.GtidTaggedLogEvent
-		if err := tagged.Decode(body); err != nil {
-			return g, 0, err
-		}
-		e = tagged.GTIDEvent
-	} else if len(body) < least {
-		return g, 0, errors.New("it is too short")
-	} else if err := e.Decode(body); err != nil {
-		return g, 0, err
-	}
-	if micros = int64(e.OriginalCommitTimestamp); micros == 0 {
-		micros = int64(h.timestamp) * 1e6
-	}
-	if h.typ != replication.ANONYMOUS_GTID_EVENT {
-		g = gtid{number: uint64(e.GNO), tag: e.Tag.String()}
-		copy(g.uuid[:], e.SID)
-	}
-	return g, micros, nil
 }
 
 // mariaBegin takes the GTID event that every transaction of MariaDB begins with:
@@ -781,36 +829,49 @@ func (st *stream) notRepeated(done uint64) error {
 		capture.ErrPositionLost, st.resume.Done, st.resume.ID, done, readAnew)
 }
 
-// query takes a statement:
+// A queryEvent is a statement in the log:
 //
 //	thread(4) time(4) schema_length(1) error(2) status_length(2) status schema 0 statement
-func (st *stream) query(ctx context.Context, h *header, body []byte) error {
+type queryEvent struct {
+	thread               uint32
+	status, schema, text []byte
+}
+
+func parseQuery(typ replication.EventType, body []byte) (q queryEvent, err error) {
 	r := cursor{rest: body}
-	thread := r.uint32()
+	q.thread = r.uint32()
 	r.bytes(4)
 	schemaLen := int(r.uint8())
 	r.bytes(2)
-	status := r.bytes(int(r.uint16()))
-	schema := r.bytes(schemaLen)
+	q.status = r.bytes(int(r.uint16()))
+	q.schema = r.bytes(schemaLen)
 	r.bytes(1)
+	q.text = r.rest
 	if r.failed {
-		return st.unreadable("a statement of an unknown form")
+		err = errors.New("it is too short")
+	} else if typ == replication.MARIADB_QUERY_COMPRESSED_EVENT {
+		q.text, err = inflateRows(q.text)
 	}
-	text := r.rest
-	if h.typ == replication.MARIADB_QUERY_COMPRESSED_EVENT {
-		var err error
-		if text, err = inflateRows(text); err != nil {
-			return st.readError(fmt.Errorf("%w: inflate a compressed statement: %w", capture.ErrUnreadable, err))
-		}
+	return q, err
+}
+
+// query takes a statement.
+func (st *stream) query(ctx context.Context, h *header, body []byte) error {
+	q, err := parseQuery(h.typ, body)
+	if err != nil {
+		return st.unreadable("a statement of an unknown form: " + err.Error())
 	}
 	if !st.tx.open {
 		return st.unreadable("a statement outside of a transaction")
 	}
-	tx := &st.tx
+	tx, text := &st.tx, q.text
 	if tx.thread == 0 {
-		tx.thread = thread
+		tx.thread = q.thread
 	}
-	s := readStatement(schema, text, dialectOf(status, st.srv.foldsNames()))
+	s := readStatement(q.schema, text, dialectOf(q.status, st.srv.foldsNames()))
+	if err := st.redefine(ctx, &s); err != nil {
+		return err
+	}
 	switch s.kind {
 	case stBegin:
 		tx.begun = true
@@ -1017,7 +1078,7 @@ func (st *stream) tableMap(ctx context.Context, h *header, body []byte) error {
 		return nil
 	}
 	if tx.held != nil && !tx.held.replaying {
-		return st.hold(h, body)
+		return st.hold(ctx, h, body)
 	}
 	id := tableMapID(body)
 	if t := st.tables[id]; t != nil && t.tm.says(body) {
@@ -1032,14 +1093,21 @@ func (st *stream) tableMap(ctx context.Context, h *header, body []byte) error {
 		return nil
 	}
 	var t *logTable
-	err = st.ask(ctx, func(c *conn) (err error) {
-		t, err = st.src.catalog.fromLog(ctx, c, st.srv, tm, st.known[tm.table])
-		return err
-	})
+	if st.nameless = !tm.named; st.nameless {
+		t, err = st.unnamed(ctx, tm)
+	} else {
+		err = st.ask(ctx, func(c *conn) (err error) {
+			t, err = st.src.catalog.fromLog(ctx, c, st.srv, tm, st.known[tm.table])
+			return err
+		})
+	}
 	if err != nil {
 		return st.readError(err)
 	}
 	st.tables[id] = t
+	if t.plan == nil {
+		return nil
+	}
 	if old := st.known[tm.table]; old == nil || old.table != t.table {
 		for _, i := range t.plan.drift {
 			if !t.gone {
@@ -1082,7 +1150,7 @@ func (st *stream) consume(id capture.TableID, op capture.Op, images []byte) (emi
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // rowsEvent takes rows of one table.
-func (st *stream) rowsEvent(_ context.Context, h *header, body []byte) error {
+func (st *stream) rowsEvent(ctx context.Context, h *header, body []byte) error {
 	tx := &st.tx
 	if !tx.open {
 		return st.unreadable("a row outside of a transaction")
@@ -1091,7 +1159,7 @@ func (st *stream) rowsEvent(_ context.Context, h *header, body []byte) error {
 		return nil
 	}
 	if tx.held != nil && !tx.held.replaying {
-		return st.hold(h, body)
+		return st.hold(ctx, h, body)
 	}
 	e, err := parseRows(h.typ, body)
 	if err != nil {
@@ -1111,6 +1179,12 @@ func (st *stream) rowsEvent(_ context.Context, h *header, body []byte) error {
 		if err := st.expected(); err != nil {
 			return err
 		}
+	}
+	if slices.ContainsFunc(t.plan.unseen, func(i int) bool {
+		return i < e.columns && (e.before != nil && carries(e.before, i) || e.after != nil && carries(e.after, i))
+	}) {
+		t.plan.left, t.plan.unseen = nil, nil // MySQL leaves out nothing else
+		t.show(st.src.catalog)
 	}
 	// Rows that were emitted before are decoded for where they end.
 	b := st.batch
@@ -1165,7 +1239,7 @@ func (st *stream) rowsEvent(_ context.Context, h *header, body []byte) error {
 // row emits the row that the reader stands at.
 func (st *stream) row(t *logTable, e *rowsEvent, h *header, index int) error {
 	op, before, after := e.op, st.reader.before, st.reader.after
-	if err := complete(t.table, e, before, after); err != nil {
+	if err := t.complete(e, before, after); err != nil {
 		return st.readError(err)
 	}
 	op, before, after, shown := t.history.view(op, before, after)
@@ -1173,7 +1247,7 @@ func (st *stream) row(t *logTable, e *rowsEvent, h *header, index int) error {
 		return nil
 	}
 	ev := st.add(op, t.table, h, index)
-	ev.Before, ev.After = before, after
+	ev.Before, ev.After = t.row(before), t.row(after)
 	return nil
 }
 
@@ -1181,20 +1255,23 @@ func (st *stream) row(t *logTable, e *rowsEvent, h *header, index int) error {
 func carries(image []byte, i int) bool { return image[i/8]>>(i%8)&1 != 0 }
 
 // complete makes up for images that do not carry every column.
-func complete(t *capture.Table, e *rowsEvent, before, after capture.Row) error {
+func (t *logTable) complete(e *rowsEvent, before, after capture.Row) error {
+	def := t.plan.table
 	if before != nil {
-		for _, k := range t.Key {
+		for _, k := range def.Key {
 			if !carries(e.before, k) {
 				return fmt.Errorf("%w: the log does not repeat the key column %q of %s in old rows, so changes of it could not be written under the right key; "+
-					"remedy: SET GLOBAL binlog_row_image = 'FULL', let no session set another one, and %s", capture.ErrUnreadable, t.Columns[k].Name, t.ID, readAnew)
+					"remedy: SET GLOBAL binlog_row_image = 'FULL', let no session set another one, and %s", capture.ErrUnreadable, def.Columns[k].Name, def.ID, readAnew)
 			}
 		}
 	}
 	for i := range after {
 		switch {
-		case carries(e.after, i):
+		case carries(e.after, i) || slices.Contains(t.left, i):
 		case before == nil:
-			return imageError(t, i)
+			return imageError(def, i)
+		case t.plan.columns[i].values != written && t.tm.mariadb:
+			return generatedError(def, i, t.plan.columns[i].values)
 		case carries(e.before, i):
 			after[i] = before[i]
 		default:
@@ -1209,6 +1286,17 @@ func complete(t *capture.Table, e *rowsEvent, before, after capture.Row) error {
 func imageError(t *capture.Table, i int) error {
 	return fmt.Errorf("%w: the log leaves column %q out of a new row of %s (binlog_row_image = MINIMAL), where the server has put its default; "+
 		"remedy: SET GLOBAL binlog_row_image = 'FULL', let no session set another one, and %s", capture.ErrUnreadable, t.Columns[i].Name, t.ID, readAnew)
+}
+
+// generatedError: MariaDB leaves a generated column out of an image that is not full, also where
+// what it is made of has changed.
+func generatedError(t *capture.Table, i int, v valueSource) error {
+	how := "is generated"
+	if v == untold {
+		how = "may have been generated when the row was changed, since the catalog does not describe it alike any more"
+	}
+	return fmt.Errorf("%w: the log leaves column %q out of a changed row of %s, and the column %s, so that nothing tells whether its value has changed; "+
+		"remedy: SET GLOBAL binlog_row_image = 'FULL', let no session set another one, and %s", capture.ErrUnreadable, t.Columns[i].Name, t.ID, how, readAnew)
 }
 
 // add appends a change of the open transaction to the batch.

@@ -58,9 +58,12 @@ type tableMap struct {
 	id      uint64
 	table   capture.TableID
 	columns []logColumn
-	// named says that the log carries what binlog_row_metadata=FULL adds: column names,
-	// labels, and the primary key.
-	named bool
+	// named says that it has what binlog_row_metadata = FULL adds: column names, labels, and
+	// the primary key. signs and shapes say that the log tells signs of numbers and subtypes of
+	// geometries, as all do but those of MariaDB with NO_LOG.
+	named, signs, shapes bool
+	// mariadb says whose log it is.
+	mariadb bool
 	// key lists the columns of the primary key in key order, if named.
 	key []int
 	// rest is the event behind id.
@@ -85,7 +88,18 @@ type logColumn struct {
 	// string of bytes, and FLOAT(m,d), which is DOUBLE to a consumer.
 	special byte
 	double  bool
+	// values says whether MariaDB makes the values, as far as that is told.
+	values valueSource
 }
+
+// A valueSource is where the values of a column come from.
+type valueSource uint8
+
+const (
+	written  valueSource = iota // by whoever writes the row
+	computed                    // by the server: a generated column
+	untold                      // one of the two
+)
 
 // tableMapID returns the table id of a TABLE_MAP_EVENT's or a rows event's body, or 0 if
 // the body is too short: the parser then says so.
@@ -107,7 +121,7 @@ func (m *tableMap) says(body []byte) bool {
 // parseTableMap reads the body of a TABLE_MAP_EVENT, without header and checksum. mariadb
 // tells whose: the two differ in what they count as a character column.
 func parseTableMap(body []byte, mariadb bool) (*tableMap, error) {
-	m := &tableMap{id: tableMapID(body)}
+	m := &tableMap{id: tableMapID(body), mariadb: mariadb}
 	r := cursor{rest: body}
 	r.bytes(tableIDSize)
 	m.rest = bytes.Clone(r.rest)
@@ -211,6 +225,7 @@ const (
 func (m *tableMap) option(tag byte, r *cursor, mariadb bool) {
 	switch tag {
 	case optSignedness:
+		m.signs = true
 		m.bits(r, (*logColumn).isNumber, func(c *logColumn, set bool) { c.unsigned = set })
 	case optDefaultCharset, optLabelCharset:
 		m.defaultCollation(r, characterColumns(tag == optLabelCharset, mariadb))
@@ -226,6 +241,7 @@ func (m *tableMap) option(tag byte, r *cursor, mariadb bool) {
 		}
 		m.each(func(c *logColumn) bool { return c.typ == typ }, func(c *logColumn) { c.readLabels(r) })
 	case optGeometryType:
+		m.shapes = true
 		m.each(func(c *logColumn) bool { return c.typ == typeGeometry }, func(c *logColumn) { c.geometry = byte(r.small()) })
 	case optPrimaryKey, optPrimaryKeyPrefix:
 		for len(r.rest) > 0 {
@@ -349,6 +365,15 @@ func (m *tableMap) decodeNames() error {
 		}
 	}
 	return nil
+}
+
+// lastColumn is the last one that is not MariaDB's for an index.
+func (m *tableMap) lastColumn() int {
+	last := len(m.columns) - 1
+	for last > 0 && m.columns[last].isHash(m.mariadb) {
+		last--
+	}
+	return last
 }
 
 // A cursor takes little-endian bytes apart from their front. After a step beyond the end,

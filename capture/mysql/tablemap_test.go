@@ -141,26 +141,57 @@ func TestPlan_OldRowsKeepTheirDefinition(t *testing.T) {
 	})
 }
 
-func TestPlan_LogsWithoutNamesAreRefused(t *testing.T) {
-	forNewServers(t, func(t *testing.T, l *typeLab) {
-		l.exec("CREATE TABLE m (id int PRIMARY KEY, a int NOT NULL, b int NOT NULL)")
-		events := l.log(func() { l.exec("INSERT INTO m VALUES (1, 10, 20)") })
-		m := oneTable(t, l, events, "m")
-		if _, err := newPlan(nil, m, l.facts("m")); err != nil {
-			t.Fatal(err)
+// TestTableMap_TakesNamesOnlyFromADefinitionThatAgrees: what the log says itself of a column
+// without binlog_row_metadata = FULL must be what the catalog says.
+func TestTableMap_TakesNamesOnlyFromADefinitionThatAgrees(t *testing.T) {
+	column := func(name, columnType, charset string) columnFacts {
+		return columnFacts{name: name, columnType: columnType, charset: charset}
+	}
+	m := &tableMap{signs: true, shapes: true, columns: []logColumn{
+		{typ: typeLong, unsigned: true}, {typ: typeVarchar, meta: 40, charset: utf8mb4, nullable: true}, {typ: typeEnum, meta: 1}, {typ: typeGeometry, meta: 4, geometry: 1},
+	}}
+	right := func() []columnFacts {
+		v := column("v", "varchar(10)", "utf8mb4")
+		v.nullable = true
+		return []columnFacts{column("id", "int(10) unsigned", ""), v, column("e", "enum('a','b')", "utf8mb3"), column("g", "point", "")}
+	}
+	f := &tableFacts{columns: right(), rowKey: []string{"id"}}
+	got, err := m.namedBy(&definition{facts: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.named || !slices.Equal(got.key, []int{0}) || got.columns[1].name != "v" || !slices.Equal(got.columns[2].labels, []string{"a", "b"}) || got.columns[2].charset != charsetNamed("utf8mb3") {
+		t.Errorf("got %+v", got)
+	}
+	if m.named || m.columns[0].name != "" {
+		t.Errorf("the log's own is %+v", m)
+	}
+	for i, other := range []columnFacts{
+		column("id", "int(10)", ""), column("id", "bigint(20) unsigned", ""), column("v", "varchar(10)", "utf8mb4"),
+		{name: "v", columnType: "varchar(40)", charset: "latin1", nullable: true},
+		column("e", "enum('a','b')", "utf8mb3"), column("e", "set('a')", "utf8mb3"), column("e", "enum('a','?')", "utf8mb4"), column("g", "linestring", ""), column("g", "curve", ""),
+	} {
+		f.columns = right()
+		at := []int{0, 0, 1, 1, 1, 2, 2, 3, 3}[i]
+		f.columns[at] = other
+		if _, err := m.namedBy(&definition{facts: f}); !errors.Is(err, capture.ErrUnreadable) {
+			t.Errorf("with %s %s: got %v", other.name, other.columnType, err)
 		}
-		// As it is with binlog_row_metadata=MINIMAL, whose types say nothing of swapped columns.
-		m.named, m.key = false, nil
-		for i := range m.columns {
-			m.columns[i].name = ""
-		}
-		l.exec("ALTER TABLE m MODIFY a int NOT NULL AFTER b")
-		for _, f := range []*tableFacts{l.facts("m"), nil} {
-			if _, err := newPlan(nil, m, f); !errors.Is(err, capture.ErrUnreadable) || !strings.Contains(err.Error(), "remedy: SET GLOBAL binlog_row_metadata") {
-				t.Errorf("got %v", err)
-			}
-		}
-	})
+	}
+	f.columns = right()[:3]
+	if _, err := m.namedBy(&definition{facts: f}); !errors.Is(err, capture.ErrUnreadable) || !strings.Contains(err.Error(), "3 columns and they have 4") {
+		t.Errorf("with a column less: got %v", err)
+	}
+	// MariaDB says neither signs, nor character sets, nor subtypes with NO_LOG.
+	m.signs, m.shapes = false, false
+	m.columns[0].unsigned, m.columns[1].charset, m.columns[3].geometry = false, nil, 0
+	f.columns = right()
+	if got, err = m.namedBy(&definition{facts: f}); err != nil {
+		t.Fatal(err)
+	}
+	if !got.columns[0].unsigned || got.columns[1].charset != utf8mb4 || got.columns[3].geometry != 1 {
+		t.Errorf("got %+v", got)
+	}
 }
 
 func TestDecode_ColumnsThatAnImageLeavesOutAreAbsent(t *testing.T) {
@@ -215,13 +246,18 @@ func TestPlan_DefaultsAreWhatTheServerWouldStore(t *testing.T) {
 			`varchar(20) DEFAULT 'it''s'`: `"it's"`, `varchar(20) DEFAULT 'a\\b\n"c'`: `"a\\b\n\"c"`, "varchar(10) DEFAULT 'NULL'": `"NULL"`, "varchar(10) DEFAULT ''": `""`,
 			"varchar(10) CHARACTER SET utf16 DEFAULT 'aé日'": `"aé日"`, "char(5) CHARACTER SET latin1 DEFAULT 'é€'": `"é€"`, "varchar(30) DEFAULT 'current_timestamp()'": `"current_timestamp()"`,
 			"binary(3) DEFAULT 'ab'": "0x616200", "varbinary(5) DEFAULT 'ab'": "0x6162", "enum('a','b') DEFAULT 'b'": `"b"`, "set('a','b') DEFAULT 'a,b'": `"a,b"`,
+			"varchar(10) DEFAULT 'x😀?é'": `"x😀?é"`, "varchar(10) NOT NULL DEFAULT '?'": `"?"`, "varchar(10) CHARACTER SET utf16 DEFAULT '日😀'": `"日😀"`, "char(5) DEFAULT '😀'": `"😀"`,
+			"varchar(10) DEFAULT (concat('?', '😀'))": "", "varchar(10) GENERATED ALWAYS AS (concat(id, '?😀')) STORED": "", "enum('😀','?') DEFAULT '😀'": `"😀"`, "set('😀','?') DEFAULT '?,😀'": `"😀,?"`,
+			"binary(3) DEFAULT 0x00ff": "0x00ff00", "varbinary(5) DEFAULT 0x3f00ff": "0x3f00ff", "varbinary(5) NOT NULL DEFAULT 0xc3a9": "0xc3a9", "varbinary(5) DEFAULT ''": "0x",
 			"date DEFAULT '2020-01-01'": "date:18262", "date NOT NULL DEFAULT '0000-00-00'": "zero", "date DEFAULT '0000-00-00'": "", "time(2) DEFAULT '-01:02:03.45'": "time:-3723450000",
 			"datetime(3) DEFAULT '2020-01-01 00:00:00.123'": "timestamp:1577836800123000", "datetime DEFAULT CURRENT_TIMESTAMP": "zero", "datetime(3) DEFAULT CURRENT_TIMESTAMP(3) ON UPDATE CURRENT_TIMESTAMP(3)": "zero",
 			"timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP": "zero", "timestamp NULL DEFAULT CURRENT_TIMESTAMP": "", "timestamp NULL DEFAULT '2020-01-01 00:00:00'": "timestamptz:1577836800000000",
 			"int GENERATED ALWAYS AS (1 + 1) STORED": "",
 		} {
 			l.exec("CREATE TABLE d (id int PRIMARY KEY, v " + strings.ReplaceAll(decl, "\n", `\n`) + ")")
-			p, err := scanPlan(nil, l.facts("d"))
+			f := l.facts("d")
+			f.unlogged = false // generated columns are among them
+			p, err := scanPlan(nil, f)
 			if err != nil {
 				t.Errorf("%s: %v", decl, err)
 			} else {

@@ -35,13 +35,14 @@ type textReader struct {
 }
 
 // row decodes the packet of a row in the text protocol, into values that b owns. packet
-// has one value for each column of the plan, in its order, asked for by selectExpression.
+// has one value for each column of the plan, in its order, asked for by selectExpression;
+// rest is what follows them.
 //
 //	{ 0xfb | length value }…
 //
 // https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_com_query_response_text_resultset_row.html
-func (r *textReader) row(b *capture.Batch, packet []byte) (capture.Row, error) {
-	row := b.Row(len(r.p.cells))
+func (r *textReader) row(b *capture.Batch, packet []byte) (row capture.Row, rest []byte, err error) {
+	row = b.Row(len(r.p.cells))
 	c := cursor{rest: b.Copy(packet)}
 	for i := range row {
 		if len(c.rest) > 0 && c.rest[0] == 0xfb {
@@ -51,17 +52,13 @@ func (r *textReader) row(b *capture.Batch, packet []byte) (capture.Row, error) {
 		}
 		text := c.sized()
 		if c.failed {
-			return nil, fmt.Errorf("%w: a row of %s ends too early in column %s", capture.ErrUnreadable, r.p.table.ID, r.p.table.Columns[i].Name)
+			return nil, nil, fmt.Errorf("%w: a row of %s ends too early in column %s", capture.ErrUnreadable, r.p.table.ID, r.p.table.Columns[i].Name)
 		}
-		var err error
 		if row[i], err = r.p.cells[i].fromText(b, text, &r.scratch); err != nil {
-			return nil, r.p.valueError(i, err)
+			return nil, nil, r.p.valueError(i, err)
 		}
 	}
-	if len(c.rest) > 0 {
-		return nil, fmt.Errorf("%w: a row of %s has more than %d columns", capture.ErrUnreadable, r.p.table.ID, len(row))
-	}
-	return row, nil
+	return row, c.rest, nil
 }
 
 // errText says that text is not what the server prints for the type.
@@ -358,22 +355,28 @@ func (f *columnFacts) defaultOf(c *cell, t *capture.Type, mariadb bool) capture.
 	if strings.Contains(f.extra, "DEFAULT_GENERATED") {
 		return none
 	}
-	if mariadb {
-		switch {
-		case strings.HasPrefix(text, "x'"): // bytes, since MariaDB 11
-			text = "0" + strings.Replace(strings.TrimSuffix(text, "'"), "'", "", 1)
-			mariadb = false
-		case strings.HasPrefix(text, "'"):
-			plain, rest, ok := unquote(text)
-			if !ok || rest != "" {
-				return none
-			}
-			text = plain
-		case !isLiteral(text):
+	switch {
+	case f.blurred(mariadb):
+		if f.stored == nil {
 			return none
 		}
+		text = *f.stored
+	case mariadb && strings.HasPrefix(text, "x'"): // bytes, since MariaDB 11
+		plain, err := hex.DecodeString(strings.TrimSuffix(text[2:], "'"))
+		if err != nil {
+			return none
+		}
+		text = string(plain)
+	case mariadb && strings.HasPrefix(text, "'"):
+		plain, rest, ok := unquote(text)
+		if !ok || rest != "" {
+			return none
+		}
+		text = plain
+	case mariadb && !isLiteral(text):
+		return none
 	}
-	v, ok := c.literal(text, mariadb)
+	v, ok := c.literal(text)
 	if f, err := strconv.ParseFloat(text, 64); err == nil && t.Kind == capture.TypeFloat64 {
 		v = capture.FloatValue(f) // of FLOAT(m,d), too: as it was written
 	}
@@ -401,32 +404,30 @@ func isLiteral(s string) bool {
 	return err == nil
 }
 
+// blurred reports whether COLUMN_DEFAULT may not show a literal as it is: the catalog is in
+// UTF-8 of up to three bytes and has a question mark for what that cannot say; of bytes MySQL
+// shows those before the first zero byte, and MariaDB before 11 what text they make.
+func (f *columnFacts) blurred(mariadb bool) bool {
+	if f.fallback == nil || strings.Contains(f.extra, "DEFAULT_GENERATED") || mariadb && !strings.HasPrefix(*f.fallback, "'") {
+		return false
+	}
+	isBytes := f.charset == "" && (strings.Contains(f.columnType, "binary") || strings.Contains(f.columnType, "blob"))
+	return isBytes || strings.Contains(*f.fallback, "?")
+}
+
 // literal reads a default. The value owns its memory.
-func (c *cell) literal(s string, mariadb bool) (v capture.Value, ok bool) {
+func (c *cell) literal(s string) (v capture.Value, ok bool) {
 	b := new(capture.Batch) // never released
 	text := []byte(s)
 	var err error
 	switch c.op {
 	case opText, opCompressedText, opEnum, opSet:
 		return capture.TextValue(s), true
-	case opBytes, opBinary, opCompressedBytes:
-		// MySQL prints 0x… and breaks off at a zero byte in front; MariaDB prints the bytes
-		// as text, with a question mark for what is none.
-		switch {
-		case mariadb && (!isASCII(text) || bytes.IndexByte(text, '?') >= 0):
-			return v, false
-		case !mariadb && s == "0x":
-			return v, false
-		case !mariadb && len(s) > 2 && s[:2] == "0x":
-			if text, err = hex.DecodeString(s[2:]); err != nil {
-				return v, false
-			}
-		}
-		if c.op == opBinary {
-			v, err = c.padded(b, text)
-			return v, err == nil
-		}
+	case opBytes, opCompressedBytes:
 		return capture.BytesValue(text), true
+	case opBinary:
+		v, err = c.padded(b, text)
+		return v, err == nil
 	case opBit, opBits:
 		if len(s) < 3 || s[:2] != "b'" || s[len(s)-1] != '\'' {
 			return v, false

@@ -14,8 +14,11 @@ type columnFacts struct {
 	name       string  // COLUMN_NAME
 	columnType string  // COLUMN_TYPE, such as "int(10) unsigned"
 	charset    string  // CHARACTER_SET_NAME, "" for none
+	collation  string  // COLLATION_NAME, "" for none
 	nullable   bool    // IS_NULLABLE
+	generated  bool    // has a GENERATION_EXPRESSION, and is not of a period
 	fallback   *string // COLUMN_DEFAULT, nil for SQL NULL
+	stored     *string // the default itself, where COLUMN_DEFAULT is blurred and the server tells
 	extra      string  // EXTRA
 	comment    string  // COLUMN_COMMENT
 }
@@ -24,6 +27,9 @@ type columnFacts struct {
 type tableFacts struct {
 	id      capture.TableID
 	mariadb bool
+	// unlogged says that the server leaves generated columns out of old and changed rows; see
+	// [server.logsGenerated].
+	unlogged bool
 	// columns are in the order of ORDINAL_POSITION.
 	columns []columnFacts
 	// key names the columns of the record key in key order: the primary key, else those
@@ -32,9 +38,15 @@ type tableFacts struct {
 	key      []string
 	keyIndex string
 	rowKey   []string
-	// prefixes says that keyIndex is over prefixes of columns: the log does not show it as
-	// a key.
+	// prefixes says that keyIndex is over prefixes of columns, or their hash: the log does not
+	// show it as a key.
 	prefixes bool
+	// unordered says that the index over rowKey does not order rows by the whole values of its
+	// columns, nor bounds how long those are; see Scanner.Tables.
+	unordered bool
+	// hashes is the number of unique indexes over hashes, for each of which MariaDB's engines
+	// that have none keep a hidden column.
+	hashes int
 }
 
 // newPlan makes the definition and the decoder of the rows that follow m. Names, types,
@@ -42,8 +54,8 @@ type tableFacts struct {
 // default, comment, and the little that the log does not tell to those columns that it
 // describes as the log does.
 //
-// A log without names is refused: columns of one type that changed places since would be
-// taken for each other.
+// m must have names, see [tableMap.namedBy]: columns of one type that changed places since would
+// be taken for each other otherwise.
 func newPlan(origin *capture.Origin, m *tableMap, f *tableFacts) (*plan, error) {
 	return planAfter(origin, m, f, nil)
 }
@@ -51,17 +63,13 @@ func newPlan(origin *capture.Origin, m *tableMap, f *tableFacts) (*plan, error) 
 // planAfter is newPlan behind an earlier definition of the table, which may be nil: what
 // neither log nor catalog tell of a column, that may.
 func planAfter(origin *capture.Origin, m *tableMap, f *tableFacts, earlier *plan) (*plan, error) {
-	if !m.named {
-		return nil, fmt.Errorf("%w: the log does not name the columns of %s (binlog_row_metadata was not FULL when it was written); "+
-			"remedy: SET GLOBAL binlog_row_metadata = 'FULL', and %s", capture.ErrUnreadable, m.table, readAnew)
-	}
 	var known []logColumn
 	if f != nil {
 		for i := range f.columns {
 			c, err := f.columns[i].describe(f.mariadb)
 			if err != nil {
 				// A type that we do not know equals none.
-				c = logColumn{name: f.columns[i].name}
+				c = logColumn{name: f.columns[i].name, values: c.values}
 			}
 			known = append(known, c)
 		}
@@ -72,23 +80,30 @@ func planAfter(origin *capture.Origin, m *tableMap, f *tableFacts, earlier *plan
 	}
 	for i := range m.columns {
 		c := m.columns[i]
-		at := slices.IndexFunc(known, func(k logColumn) bool { return k.name == c.name })
 		var facts *columnFacts
+		at := slices.IndexFunc(known, func(k logColumn) bool { return k.name == c.name })
 		if at >= 0 {
 			if c.losesFraction(&known[at]) {
 				return nil, fmt.Errorf("%w: column %s of %s keeps its fraction of a second in the form that MariaDB had before 10.1, whose size the log does not tell; "+
 					"remedy: SET GLOBAL mysql56_temporal_format = ON, ALTER TABLE %s FORCE, and start from a new snapshot", capture.ErrUnreadable, known[at].name, m.table, m.table)
 			}
-			if !c.agrees(&known[at]) {
-				at = -1
-			} else {
+			if c.agrees(&known[at]) {
 				facts = &f.columns[at]
 				c.complete(&known[at])
 			}
 		}
-		if at < 0 {
-			p.drift = append(p.drift, i)
+		if facts == nil {
 			p.inherit(&c, earlier)
+		}
+		switch {
+		case at < 0 && c.isHash(m.mariadb):
+			p.left = append(p.left, i)
+		case at < 0 && c.isExpression(m.mariadb):
+			p.left, p.unseen = append(p.left, i), append(p.unseen, i)
+		case f != nil && f.unlogged && (c.values == computed || at >= 0 && known[at].values == computed):
+			p.left = append(p.left, i)
+		case facts == nil:
+			p.drift = append(p.drift, i)
 		}
 		p.columns[i] = c
 		if err := p.add(i, &c, facts, f); err != nil {
@@ -102,20 +117,56 @@ func planAfter(origin *capture.Origin, m *tableMap, f *tableFacts, earlier *plan
 // scanPlan makes the plan for rows that a query returns: the one that the log's rows would
 // get at the same moment.
 func scanPlan(origin *capture.Origin, f *tableFacts) (*plan, error) {
-	m := &tableMap{table: f.id, named: true}
+	m, err := scanMap(f)
+	if err != nil {
+		return nil, err
+	}
+	return newPlan(origin, m, f)
+}
+
+// scanMap is what the log would say of the columns that are shown.
+func scanMap(f *tableFacts) (*tableMap, error) {
+	m := &tableMap{table: f.id, named: true, mariadb: f.mariadb}
 	for i := range f.columns {
+		if f.unlogged && f.columns[i].generated {
+			continue
+		}
 		c, err := f.columns[i].describe(f.mariadb)
 		if err != nil {
 			return nil, fmt.Errorf("%w: column %s of %s: %w", capture.ErrUnreadable, f.columns[i].name, f.id, err)
 		}
 		m.columns = append(m.columns, c)
 	}
+	m.key = f.logKey(m.columns)
+	return m, nil
+}
+
+// isHash says whether a column that the catalog lacks is the one that MariaDB keeps for a unique
+// index over values of any length.
+func (c *logColumn) isHash(mariadb bool) bool {
+	number, ok := strings.CutPrefix(c.name, "DB_ROW_HASH_")
+	return mariadb && ok && c.typ == typeLongLong && strings.Trim(number, "0123456789") == ""
+}
+
+// isExpression says whether a column that the catalog lacks may be the one that MySQL keeps for a
+// functional index. 8.0.15 names it by 32 hexadecimal digits, and describes it without ever
+// logging a value.
+func (c *logColumn) isExpression(mariadb bool) bool {
+	return !mariadb && len(c.name) == 32 && strings.Trim(c.name, "0123456789abcdef") == ""
+}
+
+// logKey is the key that the log has of a table with these columns.
+func (f *tableFacts) logKey(columns []logColumn) []int {
+	if f.prefixes {
+		return nil
+	}
+	var key []int
 	for _, n := range f.rowKey {
-		if i := slices.IndexFunc(m.columns, func(c logColumn) bool { return c.name == n }); !f.prefixes && i >= 0 {
-			m.key = append(m.key, i)
+		if i := slices.IndexFunc(columns, func(c logColumn) bool { return c.name == n }); i >= 0 {
+			key = append(key, i)
 		}
 	}
-	return newPlan(origin, m, f)
+	return key
 }
 
 // agrees reports whether what the log and the catalog say about a column can be true of
@@ -123,7 +174,23 @@ func scanPlan(origin *capture.Origin, f *tableFacts) (*plan, error) {
 func (c *logColumn) agrees(k *logColumn) bool {
 	return c.sameForm(k) && c.nullable == k.nullable && (!c.isNumber() || c.typ == typeYear || c.unsigned == k.unsigned) &&
 		(c.charset == nil || k.charset == nil || c.charset == k.charset) &&
-		(c.labels == nil || k.labels == nil || slices.Equal(c.labels, k.labels)) && c.geometry == k.geometry
+		(c.labels == nil || k.labels == nil || slices.EqualFunc(c.labels, k.labels, printedAs)) && c.geometry == k.geometry
+}
+
+// printedAs reports whether the catalog prints a label so: characters of four bytes are question
+// marks there.
+func printedAs(label, printed string) bool {
+	return label == printed || strings.Contains(printed, "?") && printed == strings.Map(func(r rune) rune {
+		if r > 0xffff {
+			return '?'
+		}
+		return r
+	}, label)
+}
+
+// blursLabels says whether the catalog may have printed labels otherwise than they are.
+func (c *logColumn) blursLabels() bool {
+	return c.charset != nil && c.charset.most == 4 && slices.ContainsFunc(c.labels, func(l string) bool { return strings.Contains(l, "?") })
 }
 
 // sameForm reports whether values of both look the same in the log. The catalog does not
@@ -154,7 +221,7 @@ func (c *logColumn) losesFraction(k *logColumn) bool {
 
 // complete adds to what the log says about a column what only the catalog knows.
 func (c *logColumn) complete(k *logColumn) {
-	c.special, c.double = k.special, k.double
+	c.special, c.double, c.values = k.special, k.double, k.values
 	if c.charset == nil {
 		c.charset = k.charset
 	}
@@ -168,10 +235,11 @@ func (c *logColumn) complete(k *logColumn) {
 func (p *plan) inherit(c *logColumn, earlier *plan) {
 	if earlier != nil {
 		if e := earlier.column(c.name); e != nil && c.sameForm(e) && c.charset == e.charset {
-			c.special, c.double, c.dimension = e.special, e.double, e.dimension
+			c.special, c.double, c.dimension, c.values = e.special, e.double, e.dimension, e.values
 			return
 		}
 	}
+	c.values = untold
 	if c.charset == binaryCharset && (c.typ == typeString || c.typ == typeVarchar) {
 		p.unsure = append(p.unsure, *c)
 	}
@@ -532,6 +600,9 @@ func (c *logColumn) resolveString(d cell) (t capture.Type, _ cell, err error) {
 // describe says in the log's words what the catalog says about a column.
 func (f *columnFacts) describe(mariadb bool) (logColumn, error) {
 	c := logColumn{name: f.name, nullable: f.nullable, invisible: strings.Contains(strings.ToUpper(f.extra), "INVISIBLE")}
+	if mariadb && f.generated {
+		c.values = computed
+	}
 	word, args, rest := splitType(f.columnType)
 	c.unsigned = strings.Contains(rest, "unsigned") || strings.Contains(rest, "zerofill")
 	compressed := strings.Contains(rest, "COMPRESSED")

@@ -245,7 +245,7 @@ func compareCase(l *typeLab, c typeCase, table string, logged []loggedRow, b *ca
 		if i < len(c.values) {
 			value = c.values[i]
 		}
-		queried, err := reader.row(b, packets[i])
+		queried, _, err := reader.row(b, packets[i])
 		if err != nil {
 			t.Errorf("%s %.60s: %v", c.decl, value, err)
 			continue

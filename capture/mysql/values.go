@@ -82,8 +82,12 @@ type plan struct {
 	// drift lists the columns that the catalog describes otherwise than the log, or no
 	// longer has: they have neither default nor comment. unsure are those of them whose
 	// bytes could be of a type that the log does not show.
-	drift  []int
-	unsure []logColumn
+	drift []int
+	// left are the columns that nobody is shown, ascending: those that the server keeps for
+	// itself, and generated ones that it does not log in every row. unseen are those of them that
+	// are a guess until a row has one, which then is an ordinary column.
+	left, unseen []int
+	unsure       []logColumn
 }
 
 var (

@@ -109,7 +109,7 @@ func BenchmarkText_Row(b *testing.B) {
 	b.ReportAllocs()
 	batch := capture.NewBatch()
 	for b.Loop() {
-		if _, err := r.row(batch, packet); err != nil {
+		if _, _, err := r.row(batch, packet); err != nil {
 			b.Fatal(err)
 		}
 		if batch.Size() > 1<<20 {

@@ -42,9 +42,11 @@ type scanState struct {
 type demand struct {
 	// byGTID says that sets are compared, and not places.
 	byGTID bool
-	// upTo is the last position that was emitted, or the set with which Stream began.
-	upTo  capture.Position
-	begun string
+	// upTo is the last position that was emitted, or the one that Stream was resumed from. Where
+	// there is none Stream began at a place, and with a set.
+	upTo    capture.Position
+	begunAt place
+	begun   string
 	// partial is the transaction that was emitted in part, "" for none, and the number of
 	// the place where it begins.
 	partial      string
@@ -81,7 +83,7 @@ func (s *scanState) start(a scanStart, srv *server) error {
 	defer s.mu.Unlock()
 	s.srv, s.marks = srv, nil
 	s.waiting.Store(0)
-	s.need = demand{byGTID: a.gtids != nil && srv.flavour == mySQL, at: a.end.number()}
+	s.need = demand{byGTID: a.gtids != nil && srv.flavour == mySQL, at: a.end.number(), upTo: a.resume.At, begunAt: a.at}
 	if a.gtids != nil {
 		s.need.begun = a.gtids.String()
 	}
@@ -218,6 +220,30 @@ func (d *demand) set() (mysql.GTIDSet, error) {
 		}
 	}
 	return set, nil
+}
+
+// xa is what is known of XA transactions at the place up to which everything was emitted to
+// views of srv. It is nil as long as no place is known, after a move to another server.
+func (s *scanState) xa(srv *server) (*xaState, error) {
+	now, need := s.present()
+	switch {
+	case now != srv:
+		return nil, nil
+	case need.upTo == "": // a first start waits until none is prepared
+		return &xaState{at: need.begunAt, prepared: make(map[string]bool)}, nil
+	}
+	p, err := parsePosition(need.upTo)
+	if err != nil {
+		return nil, fmt.Errorf("read what was emitted: %w", err)
+	}
+	if p.Source != srv.identity() || p.Began == 0 {
+		return nil, nil
+	}
+	x := &xaState{at: p.At, prepared: make(map[string]bool)}
+	for _, t := range p.Prepared {
+		x.prepared[t.XID] = true
+	}
+	return x, nil
 }
 
 // addMark makes Stream emit a Watermark at a place of srv's log.

@@ -3,8 +3,11 @@ package mysql
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/go-mysql-org/go-mysql/replication"
 
@@ -23,23 +26,125 @@ type preparedTx struct {
 	before string // see prepared.Before
 	// tables says of each table's number whether the table is captured.
 	tables map[uint64]bool
+	// definitions are those of tables whose columns the log does not name, as they were then.
+	definitions map[capture.TableID]*definition
 	// events are type(1) server_id(4) size(4) body.
 	events [][]byte
 	// replaying says that they are being read again, for good.
 	replaying bool
 }
 
+// xidText prints the id of an XA transaction as the servers' statements do.
+func xidText(format uint32, global, branch []byte) string {
+	return fmt.Sprintf("X'%x',X'%x',%d", global, branch, format)
+}
+
+// recoverXA lists the XA transactions that the server has prepared and neither committed nor rolled
+// back, as far as anybody may see. A session must take results as they are stored.
+func recoverXA(ctx context.Context, c *conn) ([]string, error) {
+	rows, err := c.query(ctx, "XA RECOVER")
+	if err != nil {
+		return nil, fmt.Errorf("list the prepared XA transactions: %w", explain(err))
+	}
+	out := make([]string, len(rows))
+	for i, r := range rows {
+		// formatID, gtrid_length, bqual_length, data
+		format, err1 := strconv.ParseInt(r[0], 10, 64)
+		global, err2 := parseUint(r[1])
+		branch, err3 := parseUint(r[2])
+		if err := errors.Join(err1, err2, err3); err != nil {
+			return nil, fmt.Errorf("list the prepared XA transactions: %w", err)
+		}
+		if data := []byte(r[3]); global+branch == uint64(len(data)) {
+			out[i] = xidText(uint32(format), data[:global], data[global:])
+		} else {
+			return nil, fmt.Errorf("list the prepared XA transactions: the server gives %d bytes of an id that has %d and %d", len(data), global, branch)
+		}
+	}
+	return out, nil
+}
+
+// An xaState is what is known of XA transactions at a place of a server's log.
+type xaState struct {
+	at place
+	// prepared are those that were prepared before the place and not committed.
+	prepared map[string]bool
+	// commits are the beginnings of those transactions behind the place that commit one.
+	commits []place
+}
+
+// readOn follows the log up to a place, and says whether the server has sent it so far.
+func (x *xaState) readOn(ctx context.Context, s *Source, srv *server, to place) (reached bool, err error) {
+	from := x.at
+	if from.number() >= to.number() {
+		return true, nil
+	}
+	var read, begin place
+	d := dumpRequest{flavour: srv.flavour, file: from.File, pos: offset(from)}
+	var failed error
+	err = s.peek(ctx, srv, &d, func(h *header, body []byte) (enough bool) {
+		switch h.typ {
+		case replication.ROTATE_EVENT:
+			if p, ok := rotated(body); ok {
+				read = p
+			}
+		case replication.HEARTBEAT_EVENT, replication.HEARTBEAT_LOG_EVENT_V2:
+		default:
+			if !h.counts() {
+				return false
+			}
+			start := read
+			if read = read.after(h); read.number() <= from.number() {
+				return false
+			}
+			if h.typ == replication.MARIADB_GTID_EVENT {
+				begin = start
+			}
+			failed = x.event(h, body, begin, srv)
+		}
+		return failed != nil || read.number() >= to.number()
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return false, fmt.Errorf("look for XA transactions in the log from %s to %s: %w", from, to, err)
+	}
+	x.at = read
+	return read.number() >= to.number(), nil
+}
+
+// event takes one event of the transaction that begins at a place.
+func (x *xaState) event(h *header, body []byte, begin place, srv *server) error {
+	switch h.typ {
+	case replication.XA_PREPARE_LOG_EVENT:
+		xid, onePhase, err := parsePrepare(body)
+		if err == nil && !onePhase {
+			x.prepared[xid] = true
+		}
+		return err
+	case replication.QUERY_EVENT, replication.MARIADB_QUERY_COMPRESSED_EVENT:
+		q, err := parseQuery(h.typ, body)
+		if err != nil {
+			return err
+		}
+		// What is rolled back is never visible, so it counts as prepared.
+		if s := readStatement(q.schema, q.text, dialectOf(q.status, srv.foldsNames())); s.kind == stXACommit {
+			delete(x.prepared, s.xid)
+			x.commits = append(x.commits, begin)
+		}
+	}
+	return nil
+}
+
 // beginXA says that the rows that follow wait for their outcome.
 func (st *stream) beginXA() {
 	tx := &st.tx
-	tx.begun, tx.held = true, &preparedTx{begin: tx.begin, gtid: tx.gtid, tables: make(map[uint64]bool)}
+	tx.begun, tx.held = true, &preparedTx{begin: tx.begin, gtid: tx.gtid, tables: make(map[uint64]bool), definitions: make(map[capture.TableID]*definition)}
 	if st.srv.flavour == mariaDB {
 		tx.held.before = st.at.GTIDs.String()
 	}
 }
 
 // hold keeps an event of the XA transaction at hand, if it is about a captured table.
-func (st *stream) hold(h *header, body []byte) error {
+func (st *stream) hold(ctx context.Context, h *header, body []byte) error {
 	tables, id := st.tx.held.tables, tableMapID(body)
 	if h.typ == replication.TABLE_MAP_EVENT {
 		tm, err := parseTableMap(body, st.srv.flavour == mariaDB)
@@ -47,6 +152,13 @@ func (st *stream) hold(h *header, body []byte) error {
 			return st.readError(err)
 		}
 		tables[id] = st.src.captures(tm.table)
+		if tables[id] && !tm.named {
+			d, err := st.proven(ctx, tm.table)
+			if err != nil {
+				return st.readError(err)
+			}
+			st.tx.held.definitions[tm.table] = d
+		}
 	}
 	if !tables[id] {
 		return nil
@@ -158,14 +270,15 @@ func (st *stream) replay(ctx context.Context, held *preparedTx) error {
 	}
 	held.replaying = true
 	st.tx.held = held
-	// Numbers of tables are those of the moment in which it was prepared.
-	clear(st.tables)
+	// Its rows bring the definitions of the moment in which it was prepared.
+	lent := func(_ uint64, t *logTable) bool { return t.lent }
+	maps.DeleteFunc(st.tables, lent)
 	for _, e := range held.events {
 		h := header{typ: replication.EventType(e[0]), server: binary.LittleEndian.Uint32(e[1:]), size: binary.LittleEndian.Uint32(e[5:])}
 		if err := st.dispatch(ctx, &h, e[9:]); err != nil {
 			return err
 		}
 	}
-	clear(st.tables)
+	maps.DeleteFunc(st.tables, lent)
 	return nil
 }
