@@ -17,11 +17,12 @@ import (
 
 	"github.com/headwaterdb/headwater/checkpoint"
 	"github.com/headwaterdb/headwater/checkpoint/topic"
+	"github.com/headwaterdb/headwater/publish/kafka"
 )
 
 func checkpointCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "checkpoint", Short: "Look at where a pipeline stands",
+		Use: "checkpoint", Short: "Look at where a pipeline stands, or end what it left open",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usage(fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath()))
@@ -63,9 +64,44 @@ running pipeline is not disturbed.`,
 			return nil
 		},
 	}
-	configFlag(show, &path)
-	show.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for the brokers")
-	c.AddCommand(show)
+	release := &cobra.Command{
+		Use:   "release",
+		Short: "End the transaction that a pipeline has left open",
+		Long: `Take over the pipeline's transactional id, which aborts the transaction that a process
+left open when it was killed: until then, or until kafka.transaction_timeout has passed,
+readers of committed records do not get beyond it. It is for a pipeline that is not started
+again; a start does the same. A process that still runs the pipeline goes on by itself.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			log := slog.New(slog.DiscardHandler)
+			sink, err := kafka.New(cfg.Name, cfg.Kafka, log, nil)
+			if err != nil {
+				return err
+			}
+			defer sink.Close()
+			if !sink.Fences() {
+				return usage(errors.New("with delivery: at-least-once there are no transactions"))
+			}
+			ctx, stop := untilSignal(cmd.Context(), log)
+			defer stop()
+			ctx, cancel := context.WithTimeout(ctx, timeout)
+			defer cancel()
+			if err := sink.Release(ctx); err != nil {
+				return kafkaError(cfg, "end the open transaction", err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s has no transaction open\n", cfg.Name)
+			return nil
+		},
+	}
+	for _, sub := range []*cobra.Command{show, release} {
+		configFlag(sub, &path)
+		sub.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long to wait for the brokers")
+		c.AddCommand(sub)
+	}
 	return c
 }
 

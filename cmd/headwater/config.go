@@ -112,7 +112,7 @@ func (c *Config) setDefaults() {
 		p.SetDefaults()
 	}
 	if m := c.Source.MySQL; m != nil {
-		m.Tables, m.Pipeline = c.Tables, c.Name
+		m.Tables, m.Pipeline, m.Snapshot = c.Tables, c.Name, c.Snapshot.Mode != snapshot.Never
 		m.SetDefaults()
 		// As Debezium's connector for this database has it.
 		c.Format.EscapeLabels = true

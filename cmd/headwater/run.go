@@ -61,7 +61,7 @@ type runOptions struct {
 
 func (o *runOptions) flags(c *cobra.Command) {
 	configFlag(c, &o.config)
-	c.Flags().BoolVar(&o.fresh, "new", false, "start anew although the pipeline's checkpoint topic was deleted: everything is read again")
+	c.Flags().BoolVar(&o.fresh, "new", false, "go on although a topic was deleted: without the checkpoint topic everything is read again, and a table's topic that was made again is written to")
 }
 
 func configFlag(c *cobra.Command, path *string) {
@@ -135,8 +135,9 @@ func limitMemory(cfg *Config) {
 		return
 	}
 	const rest = 24 << 20 // what belongs to no row
-	// An open transaction, what waits for it, and two chunks of a table with their indexes.
-	rows := 2*cfg.Publish.MaxBytes + cfg.Publish.QueueBytes + int64(4*cfg.Snapshot.ChunkBytes+cfg.Snapshot.KeyBytes)
+	// What is on its way to the brokers, what waits for it, and two chunks of a table with
+	// their indexes.
+	rows := int64(cfg.Kafka.BufferBytes) + cfg.Publish.QueueBytes + int64(4*cfg.Snapshot.ChunkBytes+cfg.Snapshot.KeyBytes)
 	debug.SetMemoryLimit(rest + rows)
 }
 

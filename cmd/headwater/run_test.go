@@ -15,10 +15,10 @@ func TestRun_MemoryLimitFollowsTheSettings(t *testing.T) {
 	if n := debug.SetMemoryLimit(-1); n != 120<<20 {
 		t.Errorf("the limit is %d by default, want 120 MiB", n)
 	}
-	cfg.Publish.MaxBytes += 100 << 20
+	cfg.Kafka.BufferBytes += 200 << 20
 	limitMemory(cfg)
 	if n := debug.SetMemoryLimit(-1); n != 320<<20 {
-		t.Errorf("the limit is %d for transactions that are larger by 100 MiB, want 320 MiB", n)
+		t.Errorf("the limit is %d for a buffer that is larger by 200 MiB, want 320 MiB", n)
 	}
 	t.Setenv("GOMEMLIMIT", "1GiB")
 	debug.SetMemoryLimit(1 << 30) // as the runtime does
