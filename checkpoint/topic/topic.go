@@ -23,7 +23,8 @@ var _ checkpoint.Loader = (*Loader)(nil)
 type Loader struct {
 	opts []kgo.Opt
 	log  *slog.Logger
-	// patience is how long the partition may be held up before the log says by whom.
+	// patience is how long the partition may be held up before the log says by whom, and
+	// its leader may be away before that is an error.
 	patience time.Duration
 }
 
@@ -41,8 +42,9 @@ func New(opts []kgo.Opt, log *slog.Logger) *Loader {
 // It returns checkpoint.ErrNotFound when nothing was ever committed to the topic, and
 // checkpoint.ErrNoTopic when it is missing. Whether the topic was deleted it cannot know;
 // the sink does, see publish/kafka. It returns checkpoint.ErrUnusable when we may not read
-// the topic, when records were deleted from it, or when what is there was written by
-// another pipeline or a newer version.
+// the topic, when what is there was written by another pipeline or a newer version, when
+// records were deleted and no checkpoint is left, and when records are lost while it reads:
+// they are deleted, the topic is made again, or a leader does not have them.
 //
 // While somebody else's transaction is open on the partition Load waits for its end, and
 // says in the log whose it is.
@@ -72,8 +74,9 @@ type reader struct {
 	topic    string
 	pipeline string
 
-	id     kadm.TopicID
-	leader int32
+	id       kadm.TopicID
+	leader   int32
+	answered time.Time // when a leader did last
 
 	cp      checkpoint.Checkpoint
 	found   bool
@@ -97,7 +100,8 @@ func (r *reader) read(ctx context.Context) (checkpoint.Checkpoint, error) {
 	if err != nil {
 		return r.cp, fmt.Errorf("ask for its end: %w", err)
 	}
-	warn := time.Now().Add(r.patience)
+	r.answered = time.Now()
+	warn := r.answered.Add(r.patience)
 	if start == end {
 		// A right to read that is missing must show at the first start, not at the second.
 		if _, err := r.fetch(ctx, start, 0); err != nil {
@@ -114,6 +118,12 @@ func (r *reader) read(ctx context.Context) (checkpoint.Checkpoint, error) {
 			continue
 		}
 		if time.Now().After(warn) {
+			if err := r.locate(ctx); err != nil { // it may be another topic by now
+				return r.cp, err
+			}
+			if now, err := r.offset(r.admin.ListEndOffsets(ctx, r.topic)); err == nil && now < end {
+				return r.cp, lost("it went up to offset %d and ends at %d now, because a leader did not have the rest (unclean.leader.election.enable)", end, now)
+			}
 			r.log.Warn("the checkpoint cannot be read yet, because a transaction is open on its partition", "topic", r.topic, "at", at, "end", end, "producers", r.holders(ctx))
 			warn = time.Now().Add(r.patience)
 		}
@@ -126,15 +136,21 @@ func (r *reader) read(ctx context.Context) (checkpoint.Checkpoint, error) {
 		r.cp.Entries = r.entries
 		return r.cp, nil
 	case start > 0:
-		return r.cp, fmt.Errorf("%w: records before offset %d were deleted and no checkpoint is left; restore the topic, or start a new pipeline under another name", checkpoint.ErrUnusable, start)
+		return r.cp, lost("records before offset %d were deleted and no checkpoint is left", start)
 	default:
 		return r.cp, checkpoint.ErrNotFound
 	}
 }
 
+// lost is the error of records that are not there any more.
+func lost(format string, args ...any) error {
+	return fmt.Errorf("%w: %s; restore the topic and keep its cleanup.policy at compact, or delete it and start anew with --new: everything from the tables on is then published again",
+		checkpoint.ErrUnusable, fmt.Sprintf(format, args...))
+}
+
 // locate finds the topic and the leader of its partition.
 func (r *reader) locate(ctx context.Context) error {
-	for {
+	for began := time.Now(); ; {
 		meta, err := r.admin.Metadata(ctx, r.topic)
 		if err != nil {
 			return fmt.Errorf("locate: %w", err)
@@ -149,8 +165,14 @@ func (r *reader) locate(ctx context.Context) error {
 			return fmt.Errorf("%w: it has %d partitions; a checkpoint topic has one", checkpoint.ErrUnusable, len(d.Partitions))
 		}
 		if p, ok := d.Partitions[0]; ok && p.Err == nil && p.Leader >= 0 {
+			if none := (kadm.TopicID{}); r.id != none && d.ID != none && d.ID != r.id {
+				return lost("it was deleted and made again while it was read")
+			}
 			r.id, r.leader = d.ID, p.Leader
 			return nil
+		}
+		if time.Since(began) > r.patience {
+			return fmt.Errorf("its partition has had no leader for %v", r.patience)
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return fmt.Errorf("wait for a leader: %w", err)
@@ -167,8 +189,8 @@ func (r *reader) offset(listed kadm.ListedOffsets, err error) (int64, error) {
 }
 
 // fetch reads committed records from the offset at and returns the offset to go on from,
-// which is at again when there is nothing to read at present, or within wait. Offsets of
-// aborted and of compacted records are passed over.
+// which is at again when there is nothing to read at present, or within wait, or the
+// leader is away. Offsets of aborted and of compacted records are passed over.
 func (r *reader) fetch(ctx context.Context, at int64, wait time.Duration) (int64, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(wait.Milliseconds()), 1, 8<<20
@@ -180,10 +202,14 @@ func (r *reader) fetch(ctx context.Context, at int64, wait time.Duration) (int64
 	p.FetchOffset, p.PartitionMaxBytes, p.CurrentLeaderEpoch = at, 8<<20, -1
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
-	raw, err := r.cl.Broker(int(r.leader)).RetriableRequest(ctx, req)
-	if err != nil {
+	raw, err := r.cl.Broker(int(r.leader)).Request(ctx, req)
+	switch {
+	case err != nil && (ctx.Err() != nil || time.Since(r.answered) > r.patience):
 		return at, fmt.Errorf("fetch from offset %d: %w", at, err)
+	case err != nil:
+		return at, r.locate(ctx) // another broker becomes the leader
 	}
+	r.answered = time.Now()
 	resp := raw.(*kmsg.FetchResponse)
 	err = kerr.ErrorForCode(resp.ErrorCode)
 	if err == nil && (len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1) {
@@ -192,14 +218,19 @@ func (r *reader) fetch(ctx context.Context, at int64, wait time.Duration) (int64
 	var fetched kgo.FetchPartition
 	next := at
 	if err == nil {
+		answer := &resp.Topics[0].Partitions[0]
+		empty, stable := len(answer.RecordBatches) == 0, answer.LastStableOffset
 		fetched, next = kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 			Offset: at, IsolationLevel: kgo.ReadCommitted(), Topic: r.topic,
-		}, &resp.Topics[0].Partitions[0], kgo.DefaultDecompressor(), nil)
-		err = fetched.Err
+		}, answer, kgo.DefaultDecompressor(), nil)
+		if err = fetched.Err; err == nil && empty {
+			// Compaction can take the last offsets that transactions have decided.
+			next = max(next, stable)
+		}
 	}
 	switch {
 	case errors.Is(err, kerr.OffsetOutOfRange):
-		return at, fmt.Errorf("%w: records from offset %d on were deleted while it was read", checkpoint.ErrUnusable, at)
+		return at, lost("records from offset %d on were deleted while it was read", at)
 	case err != nil && kerr.IsRetriable(err):
 		return at, r.locate(ctx) // the leader has moved
 	case err != nil:

@@ -38,7 +38,7 @@ func newRig(t *testing.T) *rig {
 	}
 	t.Cleanup(c.Close)
 	r := &rig{T: t, cluster: c, log: new(syncBuffer), name: checkpoint.TopicName(pipeline)}
-	r.loader = New([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}, slog.New(slog.NewTextHandler(r.log, nil)))
+	r.loader = New([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.MetadataMinAge(10 * time.Millisecond)}, slog.New(slog.NewTextHandler(r.log, nil)))
 	if err := c.CreateTopic(r.name, 1, map[string]string{"cleanup.policy": "compact"}); err != nil {
 		t.Fatal(err)
 	}
@@ -305,6 +305,133 @@ func TestLoader_WaitsBehindAStrangersTransaction(t *testing.T) {
 	got := <-loaded
 	if got.err != nil || got.cp.Seq != 2 {
 		t.Errorf("Load returned %+v", got)
+	}
+}
+
+// The end of a log may be gone before it is read. Each of these once made Load wait for
+// ever, or for an answer that was not the reason.
+func TestLoader_EndsWhenRecordsAreLostWhileItReads(t *testing.T) {
+	for want, lose := range map[string]func(r *rig) error{
+		"were deleted while": func(r *rig) error {
+			return r.cluster.DeleteRecords(r.name, 0, r.cluster.PartitionInfo(r.name, 0).HighWatermark)
+		},
+		"deleted and made again": func(r *rig) error {
+			return errors.Join(r.cluster.DeleteTopic(r.name), r.cluster.CreateTopic(r.name, 1, map[string]string{"cleanup.policy": "compact"}))
+		},
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.loader.patience = 10 * time.Millisecond
+			stranger := r.writer("stranger")
+			r.write(stranger, "x", "y") // holds Load up at offset 0
+			loaded := make(chan error, 1)
+			go func() {
+				_, err := r.load()
+				loaded <- err
+			}()
+			r.waitFor("a transaction is open")
+			if err := lose(r); err != nil {
+				t.Fatal(err)
+			}
+			r.wantLost(loaded, want)
+		})
+	}
+
+	// A leader that does not have what was acknowledged: it answers without records and
+	// with an end that lies before the one that Load has seen.
+	t.Run("unclean election", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t)
+		r.loader.patience = 10 * time.Millisecond
+		cl := r.writer("headwater.shop")
+		r.write(cl, checkpoint.Key, r.p(1))
+		r.end(cl, kgo.TryCommit)
+		r.endsAt(100)
+		loaded := make(chan error, 1)
+		go func() {
+			_, err := r.load()
+			loaded <- err
+		}()
+		r.wantLost(loaded, "up to offset 100 and ends at 2")
+	})
+}
+
+// The last offsets of a log may be empty: compaction takes records that were aborted, and
+// the markers of transactions.
+func TestLoader_DoesNotWaitForWhatCompactionTook(t *testing.T) {
+	r := newRig(t)
+	cl := r.writer("headwater.shop")
+	r.write(cl, checkpoint.Key, r.p(1))
+	r.end(cl, kgo.TryCommit)
+	const end = 9
+	last := r.cluster.PartitionInfo(r.name, 0).HighWatermark
+	r.endsAt(end)
+	r.cluster.ControlKey(kmsg.Fetch.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		asked := request.(*kmsg.FetchRequest).Topics[0]
+		if asked.Partitions[0].FetchOffset < last {
+			return nil, nil, false
+		}
+		topic := kmsg.NewFetchResponseTopic()
+		topic.Topic, topic.TopicID = asked.Topic, asked.TopicID
+		partition := kmsg.NewFetchResponseTopicPartition()
+		partition.HighWatermark, partition.LastStableOffset = end, end
+		topic.Partitions = append(topic.Partitions, partition)
+		resp := request.ResponseKind().(*kmsg.FetchResponse)
+		resp.Topics = append(resp.Topics, topic)
+		return resp, nil, true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cp, err := r.loader.Load(ctx, pipeline)
+	if err != nil || cp.Seq != 1 {
+		t.Errorf("Load returned %+v, %v", cp, err)
+	}
+}
+
+// endsAt makes the first who asks for the log's end believe that it is there.
+func (r *rig) endsAt(end int64) {
+	const latest = -1
+	told := false
+	r.cluster.ControlKey(kmsg.ListOffsets.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		r.cluster.KeepControl()
+		topic := request.(*kmsg.ListOffsetsRequest).Topics[0]
+		if told || topic.Partitions[0].Timestamp != latest {
+			return nil, nil, false
+		}
+		told = true
+		answer := kmsg.NewListOffsetsResponseTopic()
+		answer.Topic = topic.Topic
+		partition := kmsg.NewListOffsetsResponseTopicPartition()
+		partition.Offset = end
+		answer.Partitions = append(answer.Partitions, partition)
+		resp := request.ResponseKind().(*kmsg.ListOffsetsResponse)
+		resp.Topics = append(resp.Topics, answer)
+		return resp, nil, true
+	})
+}
+
+// waitFor waits until the log says text.
+func (r *rig) waitFor(text string) {
+	r.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(r.log.String(), text); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.Fatalf("the log does not say %q: %s", text, r.log)
+		}
+	}
+}
+
+// wantLost fails the test unless Load has ended because records are lost.
+func (r *rig) wantLost(loaded <-chan error, want string) {
+	r.Helper()
+	select {
+	case err := <-loaded:
+		if !errors.Is(err, checkpoint.ErrUnusable) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "restore the topic") {
+			r.Errorf("Load returned %v", err)
+		}
+	case <-time.After(2 * time.Minute):
+		r.Errorf("Load does not end; the log says %s", r.log)
 	}
 }
 

@@ -29,6 +29,7 @@ type batch struct {
 	numbered    bool  // seq is set
 
 	tries   int // attempts that are over
+	early   int // those that met the last transaction's end
 	unknown int // those that were answered with an unknown topic
 }
 

@@ -29,7 +29,7 @@ func (s *Sink) Check(ctx context.Context) error {
 		})
 	}
 	c := &check{Sink: s}
-	c.cluster(meta)
+	c.cluster(brokers(ctx, s.conn, len(meta.Brokers)))
 	if s.transactional() {
 		c.transactions(ctx)
 	}
@@ -51,9 +51,8 @@ func (c *check) warn(remedy, format string, args ...any) {
 	c.findings = append(c.findings, &capture.Finding{What: fmt.Sprintf(format, args...), Remedy: remedy, Warning: true})
 }
 
-// cluster looks at the number of brokers.
-func (c *check) cluster(meta kadm.Metadata) {
-	n := len(meta.Brokers)
+// cluster looks at the number of brokers, those that are away included.
+func (c *check) cluster(n int) {
 	if n < 3 {
 		c.warn("run three or more brokers in production", "the cluster has %d broker(s): what it acknowledged is gone with a disk", n)
 	}
@@ -82,16 +81,7 @@ func (c *check) transactions(ctx context.Context) {
 	if !proto.describes {
 		return
 	}
-	_, _, err = c.history(ctx)
-	for is(err, kerr.CoordinatorNotAvailable) && ctx.Err() == nil {
-		// A new cluster makes the topic of its transactions when it is first asked for one.
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-		}
-		_, _, err = c.history(ctx)
-	}
-	if err != nil {
+	if _, _, err := c.history(ctx); err != nil {
 		remedy := ""
 		if is(err, kerr.TransactionalIDAuthorizationFailed) {
 			remedy = c.rights()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"regexp"
@@ -214,6 +215,11 @@ func (c *Config) Options(log *slog.Logger) ([]kgo.Opt, error) {
 		// What the client looks up has often changed a moment ago: a topic was made, a
 		// leader has moved.
 		kgo.MetadataMinAge(100 * time.Millisecond),
+		// A coordinator that moves, or a connection that was closed, is there again a moment
+		// later: the client's own first pause of 250 ms would be what consumers notice. How
+		// long it goes on is bounded by its time, 30 s, and not by a number.
+		kgo.RetryBackoffFn(func(tries int) time.Duration { return pauseAfter(tries, firstPause, maxPause) }),
+		kgo.RequestRetries(math.MaxInt32),
 		kgo.DisableClientMetrics(),
 	}
 	if log != nil {

@@ -110,7 +110,7 @@ func refused(err error, remedy string) error {
 // lost is the error of a topic that was deleted although records were written to it.
 func lost(err error) error {
 	return refused(fmt.Errorf("%w: the topic was deleted, and its records with it", err),
-		"restore it, or make it by hand with as many partitions if they are not missed, and then start once with --new; or start anew under another pipeline name, which publishes all tables again")
+		"restore it; or, if its records are not missed, make it with as many partitions as it had and start once with --new, after which headwater checkpoint reread brings the rows of its table; or run headwater checkpoint reset, after which the next start publishes all tables again")
 }
 
 func is(err error, targets ...error) bool {

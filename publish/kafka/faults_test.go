@@ -415,6 +415,35 @@ func TestFaults(t *testing.T) {
 		r.verify(60)
 	})
 
+	t.Run("20 told to stop while the brokers are away", func(t *testing.T) {
+		t.Parallel()
+		r, n := lossyRig(t, story(60))
+		r.small().cfg.extra = nil // it tries as long as the program does
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		leave := nth("commit", 5, errCrash)
+		p := r.stepped(func(ctx context.Context, step string) error {
+			if leave(ctx, step) != nil {
+				n.setRule(func(kmsg.Key) fate { return requestLost })
+				stop()
+			}
+			return nil
+		})
+		ended := make(chan error, 1)
+		go func() { ended <- p.Run(ctx) }()
+		select {
+		case err := <-ended:
+			if !accident(err) && !errors.Is(err, context.Canceled) {
+				t.Errorf("Run returned %v", err)
+			}
+		case <-time.After(2 * time.Minute): // the transaction would live for 5
+			t.Error("it does not stop")
+		}
+		n.setRule(nil)
+		r.finish(r.publisher())
+		r.verify(60)
+	})
+
 	t.Run("20 the brokers are away for longer than a transaction lives", func(t *testing.T) {
 		t.Parallel()
 		r, n := lossyRig(t, story(600))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -113,15 +114,19 @@ const (
 	// were: before Kafka 4.1 a request goes by the names alone.
 	refresh = time.Minute
 
-	firstPause = 10 * time.Millisecond
+	firstPause = 5 * time.Millisecond
 	maxPause   = 500 * time.Millisecond
-	// unknownTries is how often a topic may be unknown to brokers: for about two seconds.
-	unknownTries = 9
+	// unknownTries is how often in a row a topic may be unknown to brokers: for about ten
+	// seconds, in which a broker that has just started, or become a leader, learns of it.
+	unknownTries = 28
 )
 
-// pauseAfter is how long to wait after so many attempts that failed.
+// pauseAfter is how long to wait after so many attempts in a row that failed: twice as long
+// each time, less up to a quarter by chance, so that those who failed together do not all
+// come back together.
 func pauseAfter(tries int, first, most time.Duration) time.Duration {
-	return min(first<<min(max(tries-1, 0), 16), most)
+	d := min(first<<min(max(tries-1, 0), 16), most)
+	return d - rand.N(d/4+1)
 }
 
 func newSender(cl *kgo.Client, cfg *Config, compressor kgo.Compressor, id string, joins bool, p producer) *sender {
@@ -506,17 +511,18 @@ func (s *sender) settle(p *partitionState, b *batch, err error) {
 		p.retryAt, s.trouble = time.Time{}, nil
 	case known && code == kerr.ConcurrentTransactions:
 		// The markers of the last transaction are still being written (rule R24).
-		s.retry(p, b, err, pauseAfter(b.tries, time.Millisecond, 2*firstPause))
+		b.early++
+		s.retry(p, b, err, pauseAfter(b.early, time.Millisecond, pause))
 	case known && (code == kerr.UnknownTopicOrPartition || code == kerr.UnknownTopicID) && b.unknown < unknownTries:
 		b.unknown++
-		s.retry(p, b, err, pauseAfter(b.tries, firstPause, maxPause))
+		s.retry(p, b, err, pauseAfter(b.unknown, firstPause, maxPause))
 		p.lost()
 	case known && (code == kerr.UnknownTopicOrPartition || code == kerr.UnknownTopicID),
 		known && (code == kerr.CorruptMessage || !kerr.IsRetriable(code)):
 		s.drop(b)
 		s.fail(fmt.Errorf("records for topic %s, partition %d: %w", p.topic.name, p.n, err))
 	default: // of the leader, or of the connection to it
-		s.retry(p, b, err, pauseAfter(b.tries, firstPause, maxPause))
+		s.retry(p, b, err, pauseAfter(b.tries-b.early-b.unknown, firstPause, maxPause))
 		p.lost()
 	}
 	if !p.queued && (len(p.full) > 0 || p.open != nil) {
@@ -629,10 +635,13 @@ func (s *sender) learn(m *kmsg.MetadataResponseTopic) {
 		}
 		err = kerr.UnknownTopicOrPartition // a partition that is used is not there
 	}
-	s.trouble = err
 	for i := range t.leaders {
 		t.leaders[i] = -1 // nothing is sent before it is looked at again
 	}
+	if !slices.ContainsFunc(s.pending, func(p *partitionState) bool { return p.topic == t }) {
+		return // a topic that nobody writes to may go, with its table
+	}
+	s.trouble = err
 	if t.unknown++; !kerr.IsRetriable(err) || is(err, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID) && t.unknown > unknownTries {
 		s.fail(fmt.Errorf("topic %s: %w", t.name, err))
 	}

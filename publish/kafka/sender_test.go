@@ -288,6 +288,104 @@ func TestSender_GivesUpWhatDoesNotHeal(t *testing.T) {
 	})
 }
 
+// A trouble that is met for the first time is over in a moment, whatever was met before.
+func TestSender_EachTroubleBeginsWithAShortPause(t *testing.T) {
+	t.Parallel()
+	troubles := []*kerr.Error{kerr.ConcurrentTransactions, kerr.UnknownTopicOrPartition, kerr.NotLeaderForPartition}
+	for _, before := range troubles {
+		for _, then := range troubles {
+			if before == then {
+				continue
+			}
+			s := &sender{}
+			p, b := &partitionState{topic: &topicState{name: dataTopic}}, new(batch)
+			for range 12 {
+				s.settle(p, b, before)
+			}
+			s.settle(p, b, then)
+			if pause := time.Until(p.retryAt); pause > firstPause {
+				t.Errorf("%v after %v: the first pause is %v", then, before, pause)
+			}
+		}
+	}
+}
+
+func TestPauseAfter_DoublesUpToABound(t *testing.T) {
+	t.Parallel()
+	for tries, longest := range []time.Duration{5, 5, 10, 20, 40, 80, 100, 100} {
+		longest *= time.Millisecond
+		for range 100 {
+			if d := pauseAfter(tries, 5*time.Millisecond, 100*time.Millisecond); d > longest || d < longest*3/4 {
+				t.Fatalf("after %d attempts %v, want %v less a quarter at most", tries, d, longest)
+			}
+		}
+	}
+	if d := pauseAfter(1000, 5*time.Millisecond, 100*time.Millisecond); d > 100*time.Millisecond || d <= 0 {
+		t.Errorf("after 1000 attempts %v", d)
+	}
+}
+
+// What the client repeats by itself: requests to a coordinator that has moved, and those
+// whose connection is gone.
+func TestConfig_TheClientBeginsWithShortPauses(t *testing.T) {
+	t.Parallel()
+	cfg := Config{Brokers: []string{"127.0.0.1:1"}}
+	cfg.SetDefaults()
+	opts, err := cfg.Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	pause := cl.OptValue(kgo.RetryBackoffFn).(func(int) time.Duration)
+	for tries := 1; tries <= 4; tries++ {
+		if d, most := pause(tries), firstPause<<(tries-1); d > most {
+			t.Errorf("after %d attempts it pauses for %v, want %v at most", tries, d, most)
+		}
+	}
+}
+
+// A topic that was dropped with its table fails nobody who does not write to it.
+func TestSender_ATopicThatNobodyWritesToMayGo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, nil)
+	if err := r.cluster.CreateTopic("dropped", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	s := r.sink()
+	if err := s.Fence(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	write := func(records []publish.Record) {
+		t.Helper()
+		tx, err := s.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.until(func() bool { // Begin may have begun to look at the topics
+			s.send.mu.Lock()
+			defer s.send.mu.Unlock()
+			return !s.send.looking
+		})
+		if err := errors.Join(tx.Produce(t.Context(), records), commit(t, tx)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write([]publish.Record{{Topic: "dropped"}})
+	if err := r.cluster.DeleteTopic("dropped"); err != nil {
+		t.Fatal(err)
+	}
+	for range unknownTries + 3 {
+		s.send.mu.Lock()
+		s.send.fresh = time.Now().Add(-refresh - time.Second) // a minute passes
+		s.send.mu.Unlock()
+		write(numbered(0, 1))
+	}
+}
+
 // A duplicate was written by an earlier attempt, if there was one.
 func TestSender_ADuplicateIsWritten(t *testing.T) {
 	t.Parallel()

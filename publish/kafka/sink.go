@@ -166,8 +166,8 @@ func (s *Sink) fenceOnce(ctx context.Context) error {
 
 // initProducer asks for a producer id: the next epoch of that of a transactional id, or a
 // new one. It waits until the brokers have ended an open transaction.
-func (s *Sink) initProducer(ctx context.Context, transactionalID *string) (producer, error) {
-	for {
+func (s *Sink) initProducer(ctx context.Context, transactionalID *string) (p producer, err error) {
+	err = untilAlone(ctx, func() error {
 		req := kmsg.NewPtrInitProducerIDRequest()
 		req.TransactionalID = transactionalID
 		req.TransactionTimeoutMillis = int32(s.cfg.TransactionTimeout.Milliseconds())
@@ -175,16 +175,12 @@ func (s *Sink) initProducer(ctx context.Context, transactionalID *string) (produ
 		if err == nil {
 			err = kerr.ErrorForCode(resp.ErrorCode)
 		}
-		switch {
-		case err == nil:
-			return producer{resp.ProducerID, resp.ProducerEpoch}, nil
-		case !errors.Is(err, kerr.ConcurrentTransactions):
-			return producer{}, err
+		if err == nil {
+			p = producer{resp.ProducerID, resp.ProducerEpoch}
 		}
-		if err := sleep(ctx, pause); err != nil {
-			return producer{}, err
-		}
-	}
+		return err
+	})
+	return p, err
 }
 
 // ensureCheckpointTopic makes the checkpoint topic, unless there are signs that it was
@@ -218,8 +214,8 @@ func (s *Sink) ensureCheckpointTopic(ctx context.Context, proto protocol) error 
 			return err
 		}
 	}
-	d, err := ensure(ctx, s.admin, newTopic{
-		name: topic, create: true, partitions: 1, replication: s.cfg.CheckpointReplication,
+	d, err := ensure(ctx, s.conn, newTopic{
+		name: topic, create: true, partitions: 1, replication: s.cfg.CheckpointReplication, patience: s.cfg.patience,
 		settings: map[string]string{
 			"cleanup.policy":                 "compact",
 			"segment.ms":                     "3600000",
@@ -240,11 +236,24 @@ func (s *Sink) ensureCheckpointTopic(ctx context.Context, proto protocol) error 
 
 // history says what the brokers remember of the transactional id: that it was used, and
 // that its last use was to commit.
+//
+// A new cluster makes the topic of its transactions when it is first asked for one, so it
+// is asked again for a while when it has no coordinator.
 func (s *Sink) history(ctx context.Context) (used, committed bool, err error) {
-	described, err := s.admin.DescribeTransactions(ctx, s.id)
-	d := described[s.id]
-	if err == nil {
-		err = d.Err
+	var d kadm.DescribedTransaction
+	for tries, began := 1, time.Now(); ; tries++ {
+		var described kadm.DescribedTransactions
+		described, err = s.admin.DescribeTransactions(ctx, s.id)
+		d = described[s.id]
+		if err == nil {
+			err = d.Err
+		}
+		if !is(err, kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress) || time.Since(began) > s.cfg.patience {
+			break
+		}
+		if stopped := sleep(ctx, pauseAfter(tries, firstPause, maxPause)); stopped != nil {
+			return false, false, fmt.Errorf("%w; the last attempt: %w", stopped, err)
+		}
 	}
 	switch {
 	case errors.Is(err, kerr.TransactionalIDNotFound):

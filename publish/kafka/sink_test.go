@@ -591,6 +591,72 @@ func TestTopics_BrokersThatLagStopNothing(t *testing.T) {
 	}
 }
 
+// While a broker restarts, the others make no topic with as many replicas as it takes all
+// of them to hold, and metadata count one less.
+func TestTopics_ABrokerThatRestartsIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	t.Run("ForItsReplicas", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, nil)
+		r.cfg.patience = 2 * time.Minute
+		h := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidReplicationFactor, Count: 3})
+		if n, _, err := r.topics().Ensure(t.Context(), "new", false, ""); n != 6 || err != nil || h.Hits() != 3 {
+			t.Errorf("Ensure returned %d, %v after %d refusals", n, err, h.Hits())
+		}
+	})
+	t.Run("NotForEver", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, nil)
+		h := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: kerr.InvalidReplicationFactor, Count: -1})
+		if _, _, err := r.topics().Ensure(t.Context(), "new", false, ""); !errors.Is(err, publish.ErrRefused) || !strings.Contains(err.Error(), "topics.replication") || h.Hits() < 2 {
+			t.Errorf("Ensure returned %v after %d refusals", err, h.Hits())
+		}
+	})
+	t.Run("ItCounts", func(t *testing.T) {
+		t.Parallel()
+		r := newRig(t, nil, kfake.NumBrokers(2))
+		r.cluster.ControlKey(kmsg.DescribeCluster.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+			resp := request.ResponseKind().(*kmsg.DescribeClusterResponse)
+			for node := range int32(3) {
+				b := kmsg.NewDescribeClusterResponseBroker()
+				b.NodeID, b.IsFenced = node, node == 2
+				if request.(*kmsg.DescribeClusterRequest).IncludeFencedBrokers || !b.IsFenced {
+					resp.Brokers = append(resp.Brokers, b)
+				}
+			}
+			return resp, nil, true
+		})
+		var asked atomic.Int64
+		r.cluster.ControlKey(kmsg.CreateTopics.Int16(), func(request kmsg.Request) (kmsg.Response, error, bool) {
+			topic := &request.(*kmsg.CreateTopicsRequest).Topics[0]
+			asked.Store(int64(topic.ReplicationFactor))
+			topic.ReplicationFactor = 2 // the in-memory cluster has no third
+			return nil, nil, false
+		})
+		if _, _, err := r.topics().Ensure(t.Context(), "new", false, ""); err != nil {
+			t.Fatal(err)
+		}
+		if asked.Load() != 3 {
+			t.Errorf("it is made with %d replicas, want 3", asked.Load())
+		}
+	})
+}
+
+// A new cluster has no coordinator of transactions before it was asked for one.
+func TestSink_FenceWaitsForACoordinator(t *testing.T) {
+	t.Parallel()
+	for _, e := range []*kerr.Error{kerr.CoordinatorNotAvailable, kerr.CoordinatorLoadInProgress} {
+		for _, key := range []kmsg.Key{kmsg.FindCoordinator, kmsg.InitProducerID} {
+			r := newRig(t, nil)
+			r.cfg.patience, r.cfg.extra = 2*time.Minute, nil
+			h := r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: e, Count: 5, TopLevel: key == kmsg.InitProducerID})
+			if err := r.sink().Fence(t.Context()); err != nil || h.Hits() != 5 {
+				t.Errorf("%v to %v: Fence returned %v after %d answers", e, key.Name(), err, h.Hits())
+			}
+		}
+	}
+}
+
 func TestSink_CheckFindsWhatIsWrong(t *testing.T) {
 	findings := func(t *testing.T, r *rig) (wrong, warnings string) {
 		t.Helper()

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/headwaterdb/headwater/publish"
 )
@@ -19,9 +20,9 @@ import (
 // Topics makes data topics before their first record (rule R15): a topic that appeared by
 // itself in the middle of a transaction would have the brokers' settings, not ours.
 type Topics struct {
-	cfg   Config
-	admin *kadm.Client
-	log   *slog.Logger
+	cfg  Config
+	conn *kgo.Client
+	log  *slog.Logger
 	// passed are the ids of topics that were taken because of Config.New. Those that take
 	// their place later are another matter.
 	passed map[string]string
@@ -29,11 +30,11 @@ type Topics struct {
 
 // NewTopics returns a Topics. It connects at the first call of Ensure.
 func NewTopics(cfg Config, log *slog.Logger) (*Topics, error) {
-	cl, log, err := newAdmin(&cfg, log)
+	conn, log, err := newAdmin(&cfg, log)
 	if err != nil {
 		return nil, err
 	}
-	return &Topics{cfg: cfg, admin: kadm.NewClient(cl), log: log, passed: map[string]string{}}, nil
+	return &Topics{cfg: cfg, conn: conn, log: log, passed: map[string]string{}}, nil
 }
 
 func newAdmin(cfg *Config, log *slog.Logger) (*kgo.Client, *slog.Logger, error) {
@@ -65,7 +66,7 @@ func (t *Topics) Ensure(ctx context.Context, topic string, known bool, id string
 	if t.cfg.New {
 		id = t.passed[topic]
 	}
-	d, err := ensure(ctx, t.admin, newTopic{
+	d, err := ensure(ctx, t.conn, newTopic{
 		name: topic, create: *t.cfg.Topics.Create && !known, known: known, id: id, partitions: t.cfg.Topics.Partitions,
 		replication: t.cfg.Topics.Replication, settings: t.cfg.Topics.Settings, patience: t.cfg.patience,
 	}, t.log)
@@ -91,7 +92,7 @@ func idText(id kadm.TopicID) string {
 }
 
 // Close ends the connections.
-func (t *Topics) Close() { t.admin.Close() }
+func (t *Topics) Close() { t.conn.Close() }
 
 // A newTopic is what a topic should be if it has to be made.
 type newTopic struct {
@@ -102,16 +103,18 @@ type newTopic struct {
 	partitions  int32
 	replication int16 // 0: 3, or as many as there are brokers
 	settings    map[string]string
-	patience    time.Duration // with a missing topic that is not to be made
+	patience    time.Duration // with a missing topic that is not to be made, and with missing brokers
 }
 
-// pause is between two looks at what the brokers' metadata show.
+// pause is the longest between two looks at what the brokers' metadata show.
 const pause = 20 * time.Millisecond
 
 // ensure is Ensure for any topic.
-func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Logger) (kadm.TopicDetail, error) {
-	created, gone := false, missing{topic: want.name, patience: want.patience, log: log}
-	for {
+func ensure(ctx context.Context, conn *kgo.Client, want newTopic, log *slog.Logger) (kadm.TopicDetail, error) {
+	admin, began := kadm.NewClient(conn), time.Now()
+	created, short, gone := false, 0, missing{topic: want.name, patience: want.patience, log: log}
+	for looks := 1; ; looks++ {
+		wait := pauseAfter(looks, firstPause, pause)
 		meta, err := admin.Metadata(ctx, want.name)
 		if err != nil {
 			return kadm.TopicDetail{}, err
@@ -135,13 +138,21 @@ func ensure(ctx context.Context, admin *kadm.Client, want newTopic, log *slog.Lo
 		case !want.create:
 			return d, refused(d.Err, "make the topic, or set topics.create to true")
 		case !created:
-			if err := create(ctx, admin, want, len(meta.Brokers), log); err != nil {
+			err := create(ctx, admin, want, brokers(ctx, conn, len(meta.Brokers)), log)
+			switch {
+			case err == nil:
+				created = true
+				continue
+			case !errors.Is(err, kerr.InvalidReplicationFactor) || time.Since(began) >= want.patience:
 				return d, err
 			}
-			created = true
-			continue
+			// A broker that is just being restarted is not counted.
+			if short++; short == 1 {
+				log.Warn("a topic cannot be made with as many replicas; this is tried again, because a broker may be restarting", "topic", want.name, "for", want.patience, "err", err)
+			}
+			wait = pauseAfter(short, pause, maxPause)
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep(ctx, wait); err != nil {
 			return d, err
 		}
 	}
@@ -172,6 +183,19 @@ func led(d kadm.TopicDetail) bool {
 		}
 	}
 	return true
+}
+
+// brokers is how many brokers the cluster has. From Kafka 4.0 on it tells also of those
+// that are away at present, so that a topic which is made meanwhile does not have fewer
+// replicas for good; before, only those count that are alive.
+func brokers(ctx context.Context, conn *kgo.Client, alive int) int {
+	req := kmsg.NewPtrDescribeClusterRequest()
+	req.IncludeFencedBrokers = true
+	resp, err := req.RequestWith(ctx, conn)
+	if err != nil || resp.ErrorCode != 0 {
+		return alive
+	}
+	return max(len(resp.Brokers), alive)
 }
 
 func create(ctx context.Context, admin *kadm.Client, want newTopic, brokers int, log *slog.Logger) error {

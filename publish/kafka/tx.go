@@ -22,6 +22,7 @@ type tx struct {
 	send    *sender
 	opened  time.Time
 	started bool
+	bytes   int // of keys and values
 }
 
 // failure is err as the publisher understands it.
@@ -42,6 +43,9 @@ func (t *tx) failure(err error) error {
 func (t *tx) Produce(ctx context.Context, records []publish.Record) error {
 	if err := t.start(ctx); err != nil {
 		return err
+	}
+	for i := range records {
+		t.bytes += len(records[i].Key) + len(records[i].Value)
 	}
 	return t.failure(t.send.produce(ctx, records))
 }
@@ -72,7 +76,9 @@ func (t *tx) Commit(ctx context.Context, cp checkpoint.Checkpoint) error {
 		if err := t.end(ctx); err != nil {
 			return err
 		}
-		t.s.adaptGap(began.Sub(t.opened), flushed.Sub(began))
+		if t.bytes < largeTx {
+			t.s.adaptGap(began.Sub(t.opened), flushed.Sub(began))
+		}
 	}
 	return nil
 }
@@ -127,7 +133,7 @@ func (t *tx) end(ctx context.Context) error {
 // endTransaction asks the coordinator to commit. The client repeats a request whose answer
 // was lost, or for which the coordinator was not the right one.
 func (s *Sink) endTransaction(ctx context.Context) error {
-	for tries := 1; ; tries++ {
+	return untilAlone(ctx, func() error {
 		req := kmsg.NewPtrEndTxnRequest()
 		req.TransactionalID, req.ProducerID, req.ProducerEpoch = s.id, s.producer.id, s.producer.epoch
 		req.Commit = true
@@ -135,13 +141,18 @@ func (s *Sink) endTransaction(ctx context.Context) error {
 		if err == nil {
 			err = kerr.ErrorForCode(resp.ErrorCode)
 		}
-		switch {
-		case err == nil:
-			if resp.Version >= 5 && resp.ProducerID >= 0 {
-				s.producer = producer{resp.ProducerID, resp.ProducerEpoch}
-			}
-			return nil
-		case !errors.Is(err, kerr.ConcurrentTransactions):
+		if err == nil && resp.Version >= 5 && resp.ProducerID >= 0 {
+			s.producer = producer{resp.ProducerID, resp.ProducerEpoch}
+		}
+		return err
+	})
+}
+
+// untilAlone repeats a request while the coordinator is busy with an earlier one for the
+// same transactional id.
+func untilAlone(ctx context.Context, request func() error) error {
+	for tries := 1; ; tries++ {
+		if err := request(); !errors.Is(err, kerr.ConcurrentTransactions) {
 			return err
 		}
 		if err := sleep(ctx, pauseAfter(tries, time.Millisecond, pause)); err != nil {
@@ -161,6 +172,8 @@ const (
 	minGap   = 2 * time.Millisecond
 	maxGap   = 10 * time.Millisecond
 	refusal  = 20 * time.Millisecond
+	// largeTx is the size from which brokers may take as long for the records themselves.
+	largeTx = 1 << 20
 )
 
 // adaptGap widens the gap when a short transaction took so long to be acknowledged that
