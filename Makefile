@@ -22,9 +22,10 @@ test: lint race integration fuzz ## All of the tests, as CI runs them (gets and 
 unit: ## The quick tests only, without a server
 	$(GO) test -skip TestReal ./capture ./checkpoint/... ./publish/... ./schema/... ./snapshot/...
 
-race: ## The tests of every package but integration, with the race detector
+race: ## The tests of every package but integration, with the race detector; prints the versions of the databases
 	$(GO) test -race -timeout 20m $(RACE)
-	$(GO) test -timeout 20m ./cmd/... ./integration/servers
+	@out=$$($(GO) test -v -timeout 20m ./cmd/... ./integration/servers) || { echo "$$out"; exit 1; }; \
+	  echo "$$out" | grep -oE '(^ok|(mysql|mariadb|postgres) [0-9]).*'
 
 integration: ## The whole program: real databases, Kafka and registry, killed at random
 	$(GO) test -timeout 40m ./integration

@@ -84,7 +84,7 @@ func (b *Batch) Row(n int) Row { return b.values.alloc(n, valueChunk) }
 // Tx returns a transaction that lives as long as the batch.
 func (b *Batch) Tx(id string, num uint64) *Tx {
 	t := &b.txs.alloc(1, txChunk)[0]
-	t.ID, t.Num = id, num
+	*t = Tx{ID: id, Num: num}
 	return t
 }
 

@@ -65,6 +65,10 @@ type Event struct {
 	Time int64
 	// Tx is the source transaction, nil for a Read and for what stands outside one.
 	Tx *Tx
+	// Ordinal is the change's number within Tx, from 1, counted as [InTx] counts: it is
+	// the same whenever the log is read again. What one log message says, such as a
+	// truncate of several tables, shares one. 0 where Tx is nil.
+	Ordinal uint64
 	// Mark is the id of a Watermark.
 	Mark uint64
 	// Entries are the keyed notes that the event adds to the checkpoint, such as which
@@ -80,6 +84,9 @@ type Tx struct {
 	ID string
 	// Num is the transaction as a number, where the database has one.
 	Num uint64
+	// Commit is the place of its commit in the log, as the database prints it: it is the
+	// same whenever the log is read again. "" where ID is such a name.
+	Commit string
 }
 
 // An Entry is one keyed note in the checkpoint. A nil Value removes it.

@@ -26,7 +26,9 @@ func (id TableID) Compare(o TableID) int {
 // share one, in snapshot and stream alike; a new pointer on a change is the news
 // that the definition changed.
 type Table struct {
-	ID      TableID
+	ID TableID
+	// PartOf names the tables that this one is a partition of, the nearest first.
+	PartOf  []TableID
 	Columns []Column
 	// Key lists the columns of the record key, in key order: the primary key, else
 	// the first unique index. Empty for a table without either.
@@ -48,7 +50,7 @@ func (t *Table) Column(name string) int {
 
 // Equal reports whether two definitions say the same.
 func (t *Table) Equal(o *Table) bool {
-	return t.ID == o.ID && t.Origin == o.Origin && t.KeyIndex == o.KeyIndex && slices.Equal(t.Key, o.Key) && slices.Equal(t.RowKey, o.RowKey) &&
+	return t.ID == o.ID && slices.Equal(t.PartOf, o.PartOf) && t.Origin == o.Origin && t.KeyIndex == o.KeyIndex && slices.Equal(t.Key, o.Key) && slices.Equal(t.RowKey, o.RowKey) &&
 		slices.EqualFunc(t.Columns, o.Columns, func(a, b Column) bool { return a.equal(&b) })
 }
 

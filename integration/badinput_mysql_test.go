@@ -139,9 +139,13 @@ func (l *lab) refuseMySQL(t *testing.T, maria bool, start func(servers.For, map[
 	})
 	grants("mustnotlog", database, ask, "SELECT ON DB.*")
 	database = add("NoRightToRead", db, mysqlSource(db, "mustnotread", badPassword, ""), badInput{
-		says: []string{"denied", "remedy: "}, check: "remedy: GRANT SELECT ON `norighttoreadmy",
+		says: []string{"the user must not read norighttoreadmy", "remedy: GRANT SELECT ON `norighttoreadmy"}, check: "remedy: GRANT SELECT ON `norighttoreadmy",
 	})
 	grants("mustnotread", database, ask, log, "INSERT ON DB.*")
+	database = add("NoRightToSee", db, mysqlSource(db, "mustnotsee", badPassword, ""), badInput{
+		says: []string{"the user must not read norighttoseemy", "remedy: GRANT SELECT ON `norighttoseemy"}, check: "database: problem: the user must not read norighttoseemy",
+	})
+	grants("mustnotsee", database, ask, log)
 	name, tables := named("Cascades", db)
 	statements(t, db, "CREATE TABLE "+name+".parts (id int PRIMARY KEY, part_of int, CONSTRAINT parts_of FOREIGN KEY (part_of) REFERENCES "+name+".orders (id) ON DELETE CASCADE)")
 	grants("mayread", name, ask, log, "SELECT ON DB.*")
@@ -203,10 +207,10 @@ kafka: {brokers: [%[5]q]}
 		statements(t, lost, "INSERT INTO "+name+".orders VALUES (2, 'cup')")
 		purge(t, lost)
 		p.start("run")
-		p.wantEnd(4, "the change log cannot continue from the checkpoint", "purged", "remedy: ", "read the tables again")
+		p.wantEnd(4, "the change log cannot continue from the checkpoint", "purged", "remedy: run headwater checkpoint reset")
 		statements(t, lost, reset)
 		p.start("run")
-		p.wantEnd(4, "the change log cannot continue from the checkpoint", "reset", "remedy: ", "read the tables again")
+		p.wantEnd(4, "the change log cannot continue from the checkpoint", "reset", "remedy: run headwater checkpoint reset")
 	})
 	t.Run("TwoOfOneName", func(t *testing.T) {
 		name, tables := named("Twice", db)

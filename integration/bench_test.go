@@ -158,14 +158,14 @@ func (x *bench) broker(name string, addrs []string) *broker {
 
 // warm runs what will be measured until the broker's machine code is that of a broker
 // which has been up for a while: a new JVM takes four times the processor time for the
-// first million records, and half as much again for the fifth. The broker in process needs
-// none of it.
+// first million records, half as much again for the tenth, and settles by the twentieth.
+// The broker in process needs none of it.
 func (x *bench) warm(b *broker, run func()) {
 	x.Helper()
 	if b.name != realBroker {
 		return
 	}
-	for range 8 {
+	for range 20 {
 		run()
 	}
 }
@@ -231,7 +231,7 @@ func (x *bench) run(p *pipeline, command string, done func() bool) (u usage) {
 		select {
 		case <-p.ended:
 			over = true
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond): // looking costs the process looked at
 			over = done != nil && done()
 		}
 		u.wall = time.Since(began)

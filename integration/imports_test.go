@@ -4,7 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -139,5 +143,33 @@ func TestImports_RefuseWhatTheyShould(t *testing.T) {
 		if allowed(arrows, bad[0], bad[1]) {
 			t.Errorf("%s → %s is allowed", bad[0], bad[1])
 		}
+	}
+}
+
+// What only one database has is none of the business of whoever comes behind a reader: with
+// one more database these packages stay as they are.
+func TestPackages_BehindTheReadersNameNoDatabase(t *testing.T) {
+	names := regexp.MustCompile(`(?i)postgres|mysql|mariadb|oracle|binlog|gtid|pgoutput|\blsn\b|\bwal\b`)
+	files := 0
+	for _, dir := range []string{"publish", "schema/avro", "checkpoint"} {
+		err := filepath.WalkDir(filepath.Join("..", dir), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || filepath.Ext(path) != ".go" && filepath.Ext(path) != ".md" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			files++
+			text, err := os.ReadFile(path)
+			for n, line := range strings.Split(string(text), "\n") {
+				if name := names.FindString(line); name != "" {
+					t.Errorf("%s:%d speaks of %s: put it into the words of package capture", path, n+1, name)
+				}
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files < 20 {
+		t.Errorf("only %d files were looked at", files)
 	}
 }

@@ -319,10 +319,21 @@ func (d document) setUp(t *testing.T, s setup) {
 			t.Fatal(err)
 		}
 	}
-	remove("headwater.shop.checkpoint")
-	headwater(t, 4, "snapshot", "--config", file)
-	headwater(t, 0, "snapshot", "--config", file, "--new") // "Read everything again"
+	table := strings.TrimPrefix(s.topic, "shop.")
+	headwater(t, 0, "checkpoint", "reread", "--config", file, table) // "Read a table again"
+	headwater(t, 0, "snapshot", "--config", file)
 	holds(6)
+	headwater(t, 0, "checkpoint", "reset", "--config", file) // "Begin anew"
+	headwater(t, 0, "snapshot", "--config", file)
+	holds(9)
+	remove("headwater.shop.checkpoint") // "The checkpoint topic was deleted"
+	headwater(t, 4, "snapshot", "--config", file)
+	headwater(t, 0, "snapshot", "--config", file, "--new")
+	holds(12)
+	remove(s.topic) // "A table's topic was deleted"
+	headwater(t, 0, "checkpoint", "reset", "--config", file)
+	headwater(t, 0, "snapshot", "--config", file)
+	holds(3)
 	remove("headwater.shop.checkpoint", s.topic)
 	execute(s.remove)
 }

@@ -174,20 +174,47 @@ func (l *workMySQL) caughtUp(t *testing.T, p *pipeline) {
 // history is the log as go-mysql decodes rows, which headwater does by itself.
 func (l *workMySQL) history(ctx context.Context, end int64) (history []change, err error) {
 	user, password := l.db.User()
-	syncer := replication.NewBinlogSyncer(replication.BinlogSyncerConfig{
+	config := replication.BinlogSyncerConfig{
 		ServerID: 77, Flavor: l.db.Flavor, Host: "127.0.0.1", Port: uint16(l.db.Port), User: user, Password: password,
 		DisableRetrySync: true, DiscardGTIDSet: true, Logger: slog.New(slog.DiscardHandler),
-	})
-	defer syncer.Close()
-	stream, err := syncer.StartSyncGTID(l.begin.Clone())
+	}
+	syncer := replication.NewBinlogSyncer(config)
+	defer func() { syncer.Close() }()
+	passed := l.begin.Clone()
+	stream, err := syncer.StartSyncGTID(passed.Clone())
 	if err != nil {
 		return nil, err
 	}
 	compressed, plain := 0, 0
+	open, whole, cuts := "", 0, 0 // the GTID of MariaDB's open transaction, and the changes before it
 	for {
 		event, err := stream.GetEvent(ctx)
+		var my *mysql.MyError
+		if errors.As(err, &my) && strings.Contains(my.Message, "truncated in the middle of event") && cuts < 100 {
+			// A crash of the server cut the file. It sends the next one to whoever has all
+			// transactions that are whole.
+			cuts++
+			history, open = history[:whole], ""
+			syncer.Close()
+			syncer = replication.NewBinlogSyncer(config)
+			if stream, err = syncer.StartSyncGTID(passed.Clone()); err == nil {
+				continue
+			}
+		}
 		if err != nil {
 			return nil, err
+		}
+		switch e := event.Event.(type) {
+		case *replication.MariadbGTIDEvent:
+			if err := l.pass(passed, open); err != nil {
+				return nil, err
+			}
+			open, whole = e.GTID.String(), len(history)
+		case *replication.XIDEvent:
+			if err := l.pass(passed, open); err != nil {
+				return nil, err
+			}
+			open, whole = "", len(history)
 		}
 		inner := []*replication.BinlogEvent{event}
 		if payload, ok := event.Event.(*replication.TransactionPayloadEvent); ok {
@@ -216,6 +243,14 @@ func (l *workMySQL) history(ctx context.Context, end int64) (history []change, e
 			}
 		}
 	}
+}
+
+// pass adds a transaction of MariaDB, if there is one.
+func (l *workMySQL) pass(set mysql.GTIDSet, gtid string) error {
+	if gtid == "" {
+		return nil
+	}
+	return set.Update(gtid)
 }
 
 // rowChanges reads an event by the names that the log gives to columns.

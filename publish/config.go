@@ -18,7 +18,7 @@ type Config struct {
 	MaxCommitInterval time.Duration `yaml:"max_commit_interval"`
 	// MaxRecords and MaxBytes end a Kafka transaction at the next source commit, and
 	// cut a source transaction which is larger than that itself: its parts then become
-	// visible one after the other. Defaults 50000 and 32 MiB.
+	// visible one after the other. Defaults 250000 and 64 MiB.
 	MaxRecords int   `yaml:"max_records"`
 	MaxBytes   int64 `yaml:"max_bytes"`
 	// MaxPartitions ends a Kafka transaction at the next source commit too, and cuts a
@@ -33,7 +33,7 @@ type Config struct {
 	// that was superseded learns of it. Default 10s.
 	IdleInterval time.Duration `yaml:"idle_interval"`
 	// QueueBytes bounds the encoded batches that wait while a transaction commits.
-	// Default 8 MiB, a few hundredths of a second at full speed.
+	// Default 16 MiB, a few hundredths of a second at full speed.
 	QueueBytes int64 `yaml:"queue_bytes"`
 	// TransactionTimeout is the sink's: after it the broker ends an open transaction.
 	// We commit after a third of it at the latest (rule R23). Default 60s.
@@ -44,12 +44,12 @@ type Config struct {
 func (c *Config) SetDefaults() {
 	setDefault(&c.CommitInterval, 100*time.Millisecond)
 	setDefault(&c.MaxCommitInterval, 5*time.Second)
-	setDefault(&c.MaxRecords, 50_000)
-	setDefault(&c.MaxBytes, 32<<20)
+	setDefault(&c.MaxRecords, 250_000)
+	setDefault(&c.MaxBytes, 64<<20)
 	setDefault(&c.MaxPartitions, 2000)
 	setDefault(&c.Silence, 2*time.Millisecond)
 	setDefault(&c.IdleInterval, 10*time.Second)
-	setDefault(&c.QueueBytes, 8<<20)
+	setDefault(&c.QueueBytes, 16<<20)
 	setDefault(&c.TransactionTimeout, time.Minute)
 }
 

@@ -210,11 +210,29 @@ func (p *Publisher) committed(cp *checkpoint.Checkpoint) {
 	p.stats.lastCommit.SetToCurrentTime()
 }
 
+// drain is for how long a stop waits for a commit. Brokers that are away must not hold it
+// up for as long as a transaction may live. What is given up then is read again by the next
+// start, unless the brokers have committed it after all, which it finds (rule R10).
+const drain = 10 * time.Second
+
 // commitContext is a context for the commit of a transaction that was opened then. It
-// outlives a stop, because a cancelled commit has an unknown outcome, but not the
+// outlives a stop by drain, because a cancelled commit has an unknown outcome, but not the
 // transaction.
 func (p *Publisher) commitContext(ctx context.Context, opened time.Time) (context.Context, context.CancelFunc) {
-	return context.WithDeadline(context.WithoutCancel(ctx), opened.Add(p.cfg.TransactionTimeout))
+	cctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), opened.Add(p.cfg.TransactionTimeout))
+	limit := time.AfterFunc(drain, func() {
+		if cctx.Err() == nil {
+			p.Log.Warn("the last transaction is given up, because the brokers do not take it; the next start publishes it", "after", drain)
+			cancel()
+		}
+	})
+	limit.Stop() // until there is a stop
+	stop := context.AfterFunc(ctx, func() { limit.Reset(drain) })
+	return cctx, func() {
+		stop()
+		limit.Stop()
+		cancel()
+	}
 }
 
 func (p *Publisher) newQueue() *queue {

@@ -398,6 +398,39 @@ func (r *rig) again(p *publish.Publisher) {
 	}
 }
 
+// Brokers that are away hold up a stop for a bounded time, and nothing is lost by it.
+func TestPublisher_AStopDoesNotWaitLongForBrokers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, &publishtest.Story{Transactions: 20, Endless: true, Size: func(int) int { return 7 }})
+		p, s := r.instance()
+		s.PauseAt(publishtest.Flush, func(ctx context.Context) {
+			if s.Reached(publishtest.Flush) > 1 { // the claim is committed
+				<-ctx.Done()
+			}
+		})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		ended := make(chan error, 1)
+		go func() { ended <- p.Run(ctx) }()
+		time.Sleep(time.Second)
+		told := time.Now()
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("Run returned %v", err)
+		}
+		if waited := time.Since(told); waited != 10*time.Second { // of the bubble's clock
+			t.Errorf("it took %v to stop", waited)
+		}
+		r.story.Endless = false
+		next, _ := r.instance()
+		if err := next.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		r.verify(20)
+	})
+}
+
 // Whatever step fails, and however often it was passed before, a second Run of the same
 // instance, or a first one of another, ends with every change there once.
 func TestPublisher_AnyStepMayFail(t *testing.T) {

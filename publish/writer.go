@@ -176,7 +176,7 @@ func (w *writer) begin(ctx context.Context) error {
 }
 
 // commit makes what was written visible, together with where it ends, and then tells
-// the source. It is not cancelled by a stop.
+// the source. A stop does not cancel it, but bounds it, see commitContext.
 func (w *writer) commit(ctx context.Context) error {
 	if err := w.lookForSuccessor(ctx); err != nil {
 		return fmt.Errorf("look for a successor: %w", err)

@@ -28,15 +28,16 @@ type Table struct {
 type Builder struct {
 	format  Format
 	naming  Naming
+	columns *capture.ColumnFilter
 	keys    []keyRule
 	schemas adjuster
 	fields  adjuster
 }
 
-// NewBuilder returns a Builder. Format and Naming must have their defaults and be
-// valid.
-func NewBuilder(f Format, n Naming) (*Builder, error) {
-	if err := errors.Join(f.Validate(), n.Validate()); err != nil {
+// NewBuilder returns a Builder whose records carry the selected columns. Format and Naming
+// must have their defaults; all must be valid.
+func NewBuilder(f Format, n Naming, c capture.Columns) (*Builder, error) {
+	if err := errors.Join(f.Validate(), n.Validate(), c.Validate()); err != nil {
 		return nil, err
 	}
 	keys, err := parseKeyColumns(f.KeyColumns)
@@ -44,7 +45,7 @@ func NewBuilder(f Format, n Naming) (*Builder, error) {
 		return nil, err
 	}
 	return &Builder{
-		format: f, naming: n, keys: keys,
+		format: f, naming: n, columns: c.Filter(), keys: keys,
 		schemas: adjuster{mode: f.SchemaNames, dots: true}, fields: adjuster{mode: f.FieldNames},
 	}, nil
 }
@@ -61,6 +62,9 @@ func (b *Builder) Table(t *capture.Table) (*Table, error) {
 	taken := make(map[string]string)
 	for i := range t.Columns {
 		c := &t.Columns[i]
+		if !b.columns.Selects(t, c.Name) {
+			continue
+		}
 		typ, err := b.field(t, c, note)
 		if err != nil {
 			return nil, err
@@ -78,6 +82,9 @@ func (b *Builder) Table(t *capture.Table) (*Table, error) {
 	}
 
 	key := b.key(t, note)
+	if err := b.carriesKeys(t, key); err != nil {
+		return nil, err
+	}
 	for _, i := range key {
 		at := slices.IndexFunc(out.Row.Fields, func(f Field) bool { return f.Column == i })
 		if at < 0 || isUnmapped(&t.Columns[i].Type) && b.format.UnknownTypes != modeText {
@@ -93,6 +100,25 @@ func (b *Builder) Table(t *capture.Table) (*Table, error) {
 	}
 	out.Envelope = b.envelope(out, t.Origin)
 	return out, nil
+}
+
+// carriesKeys refuses settings that leave out what records or the checkpoint must hold. It
+// is an error of the whole pipeline: changes of a table that is merely left out would be
+// missing after the settings are corrected.
+func (b *Builder) carriesKeys(t *capture.Table, key []int) error {
+	for _, i := range key {
+		if name := t.Columns[i].Name; !b.columns.Selects(t, name) {
+			return fmt.Errorf("%w: table %s: the setting columns leaves out %q, which belongs to the record key; remedy: let columns.include and columns.exclude keep it, exclude the table (tables.exclude), or choose another key by message.key.columns",
+				capture.ErrMisconfigured, t.ID, name)
+		}
+	}
+	for _, i := range t.RowKey {
+		if name := t.Columns[i].Name; !b.columns.Selects(t, name) {
+			return fmt.Errorf("%w: table %s: the setting columns leaves out %q, by which the table is read in parts, so that the checkpoint holds some of its values; remedy: let columns.include and columns.exclude keep it, or exclude the table (tables.exclude)",
+				capture.ErrMisconfigured, t.ID, name)
+		}
+	}
+	return nil
 }
 
 // field returns a column's type with its nullability and default, nil for a column

@@ -18,7 +18,7 @@ func builder(t *testing.T, adapt func(*Format)) *Builder {
 	f.SetDefaults()
 	n := Naming{Prefix: "pg"}
 	n.SetDefaults()
-	b, err := NewBuilder(f, n)
+	b, err := NewBuilder(f, n, capture.Columns{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,6 +84,12 @@ type Format struct {
 	Comments bool `yaml:"include.schema.comments"`
 	// ContextHeaders adds headers that name the pipeline to every data record. Default true.
 	ContextHeaders *bool `yaml:"extended.headers.enabled"`
+	// Positions adds the record header "headwater.pos" to what a source transaction holds:
+	// <place of its commit>/<number of the change>, the same whenever the log is read
+	// again. Consumers of a pipeline that may repeat records drop by it what they have
+	// seen. Default false; the wiring sets it for delivery at-least-once. A setting of
+	// headwater's own.
+	Positions *bool `yaml:"position.header.enabled" json:",omitempty"`
 
 	// EscapeLabels writes a comma within an enum label as "\," in the record schema's
 	// list of labels. It is a property of the connector that records are compatible
@@ -107,6 +113,9 @@ func (f *Format) SetDefaults() {
 			*p = new(bool)
 			**p = true
 		}
+	}
+	if f.Positions == nil {
+		f.Positions = new(bool)
 	}
 	if f.Skipped == "" {
 		f.Skipped = "t"
@@ -240,7 +249,11 @@ func (f *Format) placeholderBytes() ([]byte, error) {
 // Fingerprint is a hash of the settings. Two formats with the same fingerprint turn
 // equal changes into equal records.
 func (f *Format) Fingerprint() string {
-	b, err := json.Marshal(f)
+	set := *f
+	if set.Positions != nil && !*set.Positions {
+		set.Positions = nil // as before there was such a setting
+	}
+	b, err := json.Marshal(&set)
 	if err != nil {
 		panic("schema: format has no JSON form: " + err.Error())
 	}

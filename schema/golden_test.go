@@ -81,7 +81,7 @@ func TestRecordSchemas_AreByteIdenticalToDebezium(t *testing.T) {
 		f.SetDefaults()
 		n := schema.Naming{Prefix: "pfx"}
 		n.SetDefaults()
-		b, err := schema.NewBuilder(f, n)
+		b, err := schema.NewBuilder(f, n, capture.Columns{})
 		if err != nil {
 			t.Fatal(err)
 		}

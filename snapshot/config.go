@@ -20,14 +20,14 @@ const (
 type Config struct {
 	// Mode is "initial" or "never". Default initial.
 	Mode Mode `yaml:"mode"`
-	// ChunkBytes is about how much of a table is read at once. Two chunks are in memory
-	// at a time, each with an index of its keys. Larger chunks mean fewer reads, and more
-	// to read again after a crash. A chunk is published in one Kafka transaction. 64 KiB to
-	// 64 MiB; default 2 MiB.
+	// ChunkBytes is about how much of a table is read at once. Up to three chunks are in
+	// memory at a time, each with an index of its keys. Larger chunks mean fewer reads, and
+	// more to read again after a crash. A chunk is published in one Kafka transaction.
+	// 64 KiB to 64 MiB; default 2 MiB.
 	ChunkBytes int `yaml:"chunk_bytes"`
 	// KeyBytes bounds the keys of changed rows that are remembered while a chunk is being
-	// read. A chunk that would need more is given up and read again. 64 KiB to 1 GiB;
-	// default 16 MiB.
+	// read, and as much again for the next one. A chunk that would need more is given up
+	// and read again. 64 KiB to 1 GiB; default 16 MiB.
 	KeyBytes int `yaml:"key_bytes"`
 	// ThenStop makes Stream end, with nil, once the tables are read.
 	ThenStop bool `yaml:"-"`

@@ -18,7 +18,7 @@
 //     record of a key always says what the table says.
 //   - A key has at most one Read in an attempt. The checkpoint's entries s/<table> say
 //     how far an attempt is; after a crash it goes on there.
-//   - Memory is bounded: two chunks, and the keys that change while they are read.
+//   - Memory is bounded: three chunks, and the keys that change while two are read.
 //
 // Once all tables are read, batches pass untouched.
 package snapshot

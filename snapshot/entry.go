@@ -3,6 +3,7 @@ package snapshot
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,6 +85,32 @@ func quoted(id capture.TableID) string {
 	return quote(id.Schema) + "." + quote(id.Name)
 }
 
+// unquoted is what quoted was given.
+func unquoted(s string) (id capture.TableID, ok bool) {
+	name := func() (string, bool) {
+		if !strings.HasPrefix(s, `"`) {
+			return "", false
+		}
+		for i := 1; i < len(s); i++ {
+			switch {
+			case s[i] != '"':
+			case strings.HasPrefix(s[i+1:], `"`):
+				i++
+			default:
+				text := strings.ReplaceAll(s[1:i], `""`, `"`)
+				s = s[i+1:]
+				return text, true
+			}
+		}
+		return "", false
+	}
+	var first, dot, second bool
+	id.Schema, first = name()
+	s, dot = strings.CutPrefix(s, ".")
+	id.Name, second = name()
+	return id, first && dot && second && s == ""
+}
+
 // entry returns the stored form under key.
 func entry(key string, v any) capture.Entry {
 	b, err := json.Marshal(v)
@@ -103,6 +130,67 @@ type notes struct {
 func Done(entries map[string][]byte) bool {
 	n, err := parseNotes(entries)
 	return err == nil && n.whole != nil && n.whole.State == stateDone
+}
+
+// Again returns the entries that make the next Stream read tables from their beginning,
+// each as a new attempt, whatever entries, those of the checkpoint, say of them. Globs
+// select the tables as capture.Tables.Include does; one that selects none of those that
+// were read or begun is an error, which names them. tables are the selected ones.
+func Again(entries map[string][]byte, globs []string) (changed map[string][]byte, tables []string, err error) {
+	n, err := parseNotes(entries)
+	if err != nil {
+		return nil, nil, err
+	}
+	var known []capture.TableID
+	changed = map[string][]byte{}
+	include := capture.Tables{Include: globs}
+	filter := include.Filter()
+	for _, key := range slices.Sorted(maps.Keys(n.tables)) {
+		id, ok := unquoted(strings.TrimPrefix(key, tablePrefix))
+		if !ok {
+			return nil, nil, fmt.Errorf("%w: its entry %s names no table", capture.ErrPositionLost, key)
+		}
+		known = append(known, id)
+		if !filter.Selects(id) {
+			continue
+		}
+		old := n.tables[key]
+		e := tableEntry{
+			V: entryVersion, Incarnation: old.Incarnation, Table: old.Table, State: stateWaiting,
+			Attempt: old.Attempt, Key: old.Key, Truncated: old.Truncated,
+		}
+		if old.State != stateWaiting {
+			e.Attempt++
+		}
+		changed[key] = entry(key, &e).Value
+		tables = append(tables, id.String())
+	}
+	for i, found := range filter.Included(known) {
+		if !found {
+			return nil, nil, fmt.Errorf("no table that was read is called %s; there are %s", globs[i], list(known))
+		}
+	}
+	return changed, tables, nil
+}
+
+// list names tables for people.
+func list(ids []capture.TableID) string {
+	if len(ids) == 0 {
+		return "none"
+	}
+	const most = 20
+	var b strings.Builder
+	for i, id := range ids {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(ids)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(id.String())
+	}
+	return b.String()
 }
 
 // parseNotes finds this package's entries among all of a checkpoint. An entry of a

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -46,6 +47,8 @@ type model struct {
 	part  int // changes of the next one emitted
 	marks []modelMark
 	views int
+	// opening says that View is being called.
+	opening atomic.Bool
 	// finished says that no view will be opened any more.
 	finished bool
 
@@ -53,6 +56,7 @@ type model struct {
 	batches []modelBatch // since the first start; what a crash loses is removed
 	safe    int          // batches whose commit was confirmed
 	story   []string
+	wrong   error
 }
 
 // faults are what the scanner may do wrong.
@@ -97,6 +101,8 @@ type modelTable struct {
 	truncs  *modelTx           // holds the whole table
 	mu      sync.Mutex
 	open    int // views
+	// wanted: somebody waits to have the whole table, and keeps views from being opened.
+	wanted bool
 }
 
 type modelRow struct{ k, a, big int64 }
@@ -265,18 +271,18 @@ func (m *model) changeRow(tx *modelTx) {
 		}
 	}
 	free := func(k int64) bool { by, ok := t.locks[k]; return !ok || by == tx }
-	if m.rng.IntN(15) == 0 && t.unlocked(nil) {
+	t.wanted = t.wanted || m.rng.IntN(10) == 0
+	truncate := t.wanted && m.rng.IntN(3) == 0 && t.unlocked(tx)
+	if t.wanted && !truncate && t.unlocked(nil) {
+		t.wanted = false
 		t.def = t.defs[m.rng.IntN(2)]
 		if m.rng.IntN(4) == 0 {
 			t.def = t.defs[2]
 		}
 	}
 	op := modelOp{t: t, def: t.def}
-	if m.rng.IntN(25) == 0 {
-		if !t.unlocked(tx) {
-			return
-		}
-		t.truncs = tx
+	if truncate {
+		t.wanted, t.truncs = false, tx
 		op.op = capture.Truncate
 	} else {
 		k := m.freshKey(t)
@@ -448,6 +454,10 @@ func (m *model) table(id capture.TableID) *modelTable {
 }
 
 func (m *model) View(ctx context.Context, target Target) (View, error) {
+	if m.opening.Swap(true) {
+		return nil, errors.New("View is called while it opens another one")
+	}
+	defer m.opening.Store(false)
 	v := &modelView{m: m, t: m.table(target.ID)}
 	var must []*modelTx
 	progress := 0
@@ -467,7 +477,7 @@ func (m *model) View(ctx context.Context, target Target) (View, error) {
 		return nil, err
 	}
 	can := func() bool {
-		if v.t.truncs != nil || m.pos < progress {
+		if v.t.truncs != nil || v.t.wanted && m.budget > 0 && len(m.active) > 0 || m.pos < progress {
 			return false
 		}
 		return m.faults.blind || !slices.ContainsFunc(must, func(tx *modelTx) bool { return !m.seen[tx.id] })
@@ -476,14 +486,20 @@ func (m *model) View(ctx context.Context, target Target) (View, error) {
 		v.holds, v.rows, v.def = maps.Clone(m.seen), maps.Clone(v.t.rows), v.t.def
 		m.say("view of %s", v.t.id)
 		v.t.mu.Lock()
-		v.t.open++
+		if v.t.open++; v.t.open > 2 {
+			m.wrong = errors.New("three views are open")
+		}
 		v.t.mu.Unlock()
 	})
 	if err != nil {
 		return nil, err
 	}
+	m.answer(ctx)
 	return v, nil
 }
+
+// answer is the way of an answer, which arrives even if ctx ends meanwhile.
+func (m *model) answer(ctx context.Context) { _ = m.ask(ctx, "answer", nil, func() {}) }
 
 type modelView struct {
 	m     *model
@@ -521,6 +537,9 @@ func (v *modelView) Scan(ctx context.Context, _ Target, after []string, _ int) (
 		}
 		v.m.say("scan of %s after %q: %d rows, last %q", v.t.id, after, n, c.Last)
 	})
+	if err == nil {
+		v.m.answer(ctx)
+	}
 	return c, err
 }
 
@@ -653,11 +672,14 @@ func (m *model) run() error {
 		if err == nil || !errors.Is(err, errCrash) {
 			synctest.Wait()
 			if err == nil {
-				err = m.check(true)
+				err = cmp.Or(m.closed(), m.check(true))
 			}
 			return err
 		}
 		<-ended
+		if err := m.closed(); err != nil {
+			return err
+		}
 		crashes--
 		m.safe += m.rng.IntN(len(m.batches) - m.safe + 1)
 		m.batches = m.batches[:m.safe]
@@ -668,12 +690,34 @@ func (m *model) run() error {
 	}
 }
 
+// closed reports a view that Stream has left open.
+func (m *model) closed() error {
+	for _, t := range m.tables {
+		if t.open > 0 {
+			return fmt.Errorf("%d views of %s are open after Stream has ended", t.open, t.id)
+		}
+	}
+	return nil
+}
+
 var errCrash = errors.New("crash")
+
+// mostChunks are in memory at a time.
+const mostChunks = 3
 
 // drive lets things happen until nothing is left to happen, or it crashes.
 func (m *model) drive(src *Source, ended <-chan error, mayCrash bool) error {
 	for range 20_000 {
 		synctest.Wait()
+		if m.wrong != nil {
+			return m.wrong
+		}
+		src.current.mu.Lock()
+		windows := len(src.current.windows)
+		src.current.mu.Unlock()
+		if windows > mostChunks {
+			return fmt.Errorf("%d windows are open", windows)
+		}
 		select {
 		case err := <-ended:
 			return fmt.Errorf("Stream ended: %w", err)

@@ -47,14 +47,18 @@ func wait(ctx context.Context, c <-chan struct{}) error {
 	}
 }
 
-// readKeyed reads a table chunk by chunk, one ahead of the chunk that waits for its
-// mark, until its entry says that it is done.
+// readKeyed reads a table chunk by chunk until its entry says that it is done. While a
+// chunk is read the view of the next one is opened, and one before it may wait for its mark.
 func (m *merge) readKeyed(ctx context.Context, t *table) error {
 	m.mu.Lock()
 	m.rewound = true // begin at the entry
 	m.mu.Unlock()
-	var after []string
-	end := false
+	var (
+		after []string
+		end   bool
+		next  *window
+	)
+	defer func() { m.leave(next) }()
 	for {
 		m.mu.Lock()
 		if m.rewound {
@@ -64,28 +68,39 @@ func (m *merge) readKeyed(ctx context.Context, t *table) error {
 			m.mu.Unlock()
 			return nil
 		}
-		if end || len(m.windows) == 2 {
-			m.mu.Unlock()
-			if err := wait(ctx, m.wake); err != nil {
-				return err
+		w := next
+		// A window that is open is read whatever waits: the log may wait for its chunk.
+		if w == nil {
+			if end || len(m.windows) >= 2 {
+				m.mu.Unlock()
+				if err := wait(ctx, m.wake); err != nil {
+					return err
+				}
+				continue
 			}
-			continue
+			w = m.window(ctx, t)
 		}
-		t.entry.State = stateReading
-		wctx, cancel := context.WithCancel(ctx)
-		w := &window{t: t, mark: m.lastID.Add(1), cancel: cancel, loaded: make(chan struct{})}
-		if m.breach != opensLate {
-			m.windows = append(m.windows, w)
-		}
+		next = nil
 		m.mu.Unlock()
 
-		last, err := m.readChunk(wctx, w, after)
-		cancel()
+		<-w.opened
+		if after != nil { // else the table may fit into one chunk
+			m.mu.Lock()
+			if w.failed == nil && !w.gone && len(m.windows) <= 2 {
+				next = m.window(ctx, t)
+			}
+			m.mu.Unlock()
+		}
+		last, err := m.readChunk(w, after)
 		switch {
 		case err == nil:
-			after, end = last, last == nil
-		case errors.Is(err, errGone):
-			// The loop goes on from the entry.
+			if after, end = last, last == nil; end {
+				m.leave(next)
+				next = nil
+			}
+		case errors.Is(err, errGone): // and so is the next one: the loop goes on from the entry
+			m.leave(next)
+			next = nil
 		default:
 			return err
 		}
@@ -95,18 +110,53 @@ func (m *merge) readKeyed(ctx context.Context, t *table) error {
 // errGone says that a window was given up while its chunk was being read.
 var errGone = errors.New("snapshot: the window was given up")
 
-// readChunk reads one chunk into w and sets its mark. It returns the last key.
-func (m *merge) readChunk(ctx context.Context, w *window, after []string) (last []string, err error) {
-	view, err := m.open(ctx, w)
-	if err != nil {
-		return nil, m.failure(w, err)
+// window opens a window and begins to open its view. It is called with mu locked.
+func (m *merge) window(ctx context.Context, t *table) *window {
+	t.entry.State = stateReading
+	w := &window{t: t, mark: m.lastID.Add(1), loaded: make(chan struct{}), opened: make(chan struct{})}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	if m.breach != opensLate {
+		m.windows = append(m.windows, w)
+	}
+	go func() {
+		defer close(w.opened)
+		w.failed = m.open(w)
+	}()
+	return w
+}
+
+// leave gives up a window whose chunk is not read.
+func (m *merge) leave(w *window) {
+	if w == nil {
+		return
+	}
+	m.mu.Lock()
+	if !w.gone {
+		w.gone = true
+		close(w.loaded)
+		m.windows = slices.DeleteFunc(m.windows, func(o *window) bool { return o == w })
+	}
+	m.mu.Unlock()
+	w.cancel()
+	<-w.opened
+	if w.view != nil {
+		_ = w.view.Close() // which closes its connection when that fails, and nothing was read
+	}
+}
+
+// readChunk reads one chunk into w, whose view is open, and sets its mark. It returns the
+// last key.
+func (m *merge) readChunk(w *window, after []string) (last []string, err error) {
+	defer w.cancel()
+	if w.failed != nil {
+		return nil, m.failure(w, w.failed)
 	}
 	defer func() {
-		if cerr := view.Close(); cerr != nil && err == nil {
+		if cerr := w.view.Close(); cerr != nil && err == nil {
 			err = m.failure(w, fmt.Errorf("close the view: %w", cerr))
 		}
 	}()
-	chunk, err := view.Scan(ctx, w.t.Target, after, m.cfg.ChunkBytes)
+	chunk, err := w.view.Scan(w.ctx, w.t.Target, after, m.cfg.ChunkBytes)
 	if err != nil {
 		return nil, m.failure(w, fmt.Errorf("read after key %q: %w", after, err))
 	}
@@ -114,7 +164,7 @@ func (m *merge) readChunk(ctx context.Context, w *window, after []string) (last 
 	if err := m.load(w, chunk); err != nil {
 		return nil, err
 	}
-	if err := view.Mark(ctx, w.mark); err != nil {
+	if err := w.view.Mark(w.ctx, w.mark); err != nil {
 		return nil, m.failure(w, fmt.Errorf("set a mark: %w", err))
 	}
 	return last, nil
@@ -132,14 +182,14 @@ func (m *merge) failure(w *window, err error) error {
 
 // open opens the window's view. One that does not hold a transaction which has passed
 // meanwhile and left a column Unchanged is opened again: then it does.
-func (m *merge) open(ctx context.Context, w *window) (View, error) {
+func (m *merge) open(w *window) error {
 	for {
-		view, err := m.scanner.View(ctx, w.t.Target)
+		view, err := m.scanner.View(w.ctx, w.t.Target)
 		if err != nil {
-			return nil, fmt.Errorf("open a view: %w", err)
+			return fmt.Errorf("open a view: %w", err)
 		}
 		m.mu.Lock()
-		if m.breach == opensLate && !slices.Contains(m.windows, w) {
+		if m.breach == opensLate && !w.gone && !slices.Contains(m.windows, w) {
 			m.windows = append(m.windows, w)
 		}
 		again := slices.ContainsFunc(w.mustHold, func(tx capture.Tx) bool { return !view.Holds(&tx) })
@@ -151,10 +201,10 @@ func (m *merge) open(ctx context.Context, w *window) (View, error) {
 		opened := w.view != nil
 		m.mu.Unlock()
 		if opened {
-			return view, nil
+			return nil
 		}
 		if err := view.Close(); err != nil {
-			return nil, fmt.Errorf("close the view: %w", err)
+			return fmt.Errorf("close the view: %w", err)
 		}
 	}
 }
@@ -170,7 +220,7 @@ func (m *merge) load(w *window, chunk *Chunk) error {
 		chunk.Release()
 		return errGone
 	}
-	if key := w.t.entry.Key; key[0].Type != "" && !slices.Equal(key, keyOf(chunk.Table)) {
+	if key := m.lastKey(w); key[0].Type != "" && !slices.Equal(key, keyOf(chunk.Table)) {
 		m.logger.Info("the table is read anew: the type of its key has changed", "table", w.t.ID.String())
 		w.t.restart()
 		w.t.entry.Key, w.t.owed, w.t.only = keyOf(chunk.Table), owed{}, false
@@ -187,6 +237,18 @@ func (m *merge) load(w *window, chunk *Chunk) error {
 	w.load(chunk)
 	m.readAhead(w.t, chunk.Rows)
 	return nil
+}
+
+// lastKey is the key of the chunk before that of w. Its columns have no types if there is
+// none in this attempt.
+func (m *merge) lastKey(w *window) []keyColumn {
+	key := w.t.entry.Key
+	for _, o := range m.windows {
+		if o.chunk != nil {
+			key = keyOf(o.chunk.Table)
+		}
+	}
+	return key
 }
 
 // readKeyless reads a table without a key as one piece. A change of such a table cannot

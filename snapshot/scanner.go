@@ -7,8 +7,9 @@ import (
 )
 
 // A Scanner reads the rows that tables already hold, next to the log. One is used by
-// one [Source], from one goroutine, which starts together with the log's Stream: a
-// method that needs Stream to be connected waits for that.
+// one [Source], one call at a time, while another goroutine may use the View before. That
+// begins together with the log's Stream: a method that needs Stream to be connected waits
+// for that.
 type Scanner interface {
 	// Tables lists the captured tables in ascending order of their id. Stream's first
 	// batch is not taken before it has answered, so it waits for no event of Stream.
@@ -41,8 +42,9 @@ type Target struct {
 	Key []string
 }
 
-// A View is one consistent read of one table. One goroutine uses it; only Holds is
-// called by another one too, the one that Stream calls emit on.
+// A View is one consistent read of one table. One goroutine at a time uses it; only Holds
+// is called by another one too, the one that Stream calls emit on. While one is read the
+// next one may be opened; no more than two are open.
 type View interface {
 	// Scan reads rows of the table whose key sorts after the given one, in key order,
 	// and returns about maxBytes of them; a nil after is the table's beginning. Of a

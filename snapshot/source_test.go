@@ -37,6 +37,8 @@ type shelfTable struct {
 	views    int
 	lateFrom int
 	def2     *capture.Table
+	// blockedFrom, unless it is 0, is the number of the first view that does not open.
+	blockedFrom int
 }
 
 func shelved(name string, rows ...int64) *shelfTable {
@@ -60,10 +62,14 @@ func (s *shelf) Tables(context.Context) ([]Target, error) {
 	return targets, s.fail
 }
 
-func (s *shelf) View(_ context.Context, target Target) (View, error) {
+func (s *shelf) View(ctx context.Context, target Target) (View, error) {
 	i := slices.IndexFunc(s.tables, func(t *shelfTable) bool { return t.ID == target.ID })
 	t := s.tables[i]
 	t.views++
+	if t.blockedFrom > 0 && t.views >= t.blockedFrom {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
 	v := &shelfView{s: s, t: t, def: t.def}
 	if t.def2 != nil && t.views >= t.lateFrom {
 		v.def = t.def2
@@ -238,16 +244,53 @@ func TestSource_Stream(t *testing.T) {
 			}
 		}
 	})
-	t.Run("ReadsATableAnewWhoseKeyHasAnotherType", func(t *testing.T) {
-		a := shelved("a", 1, 2, 3, 4, 5)
-		a.lateFrom, a.def2 = 3, intTable("a", "id", "integer")
-		s := &shelf{log: capturetest.NewSource(), tables: []*shelfTable{a}}
-		story, entries, _ := stream(t, s, Config{}, capture.Resume{})
-		if n := len(story); n < 8 || story[n-2] != "read a[int:5] last" {
-			t.Errorf("events: %q", story)
+	t.Run("DoesNotWaitForAViewThatIsNotNeeded", func(t *testing.T) {
+		a := shelved("a", 1, 2, 3)
+		a.blockedFrom = 3
+		s := &shelf{log: capturetest.NewSource(), tables: []*shelfTable{a, shelved("b", 4)}}
+		story, _, _ := stream(t, s, Config{}, capture.Resume{})
+		equal(t, "events", story, []string{
+			"read a[int:1] first", "read a[int:2] true", "commit", "read a[int:3] last in table", "commit", "read b[int:4] last", "commit",
+		})
+		if a.views != a.blockedFrom {
+			t.Errorf("%d views were asked for, want %d", a.views, a.blockedFrom)
 		}
-		if e := entries[`s/"public"."a"`]; !strings.Contains(e, `"state":"done","attempt":2`) || !strings.Contains(e, `"rows":5,"emitted":5`) {
-			t.Errorf("the entry is %s", e)
+	})
+	t.Run("ReadsATableAgainThatWasAskedFor", func(t *testing.T) {
+		log := capturetest.NewSource()
+		s := &shelf{log: log, tables: []*shelfTable{shelved("a", 1), shelved("b", 7, 8)}}
+		_, entries, _ := stream(t, s, Config{}, capture.Resume{})
+		r := capture.Resume{Entries: map[string][]byte{}}
+		for k, v := range entries {
+			r.Entries[k] = []byte(v)
+		}
+		changed, tables, err := Again(r.Entries, []string{"public.b"})
+		if err != nil || !slices.Equal(tables, []string{"public.b"}) {
+			t.Fatalf("%q, %v", tables, err)
+		}
+		maps.Copy(r.Entries, changed)
+		story, entries, _ := stream(t, s, Config{}, r)
+		equal(t, "events", story, []string{"read b[int:7] first", "read b[int:8] last", "commit"})
+		for key, want := range map[string]string{
+			`s/"public"."a"`: `"state":"done","attempt":1`, `s/"public"."b"`: `"state":"done","attempt":2`, "snap": `"attempt":2`,
+		} {
+			if !strings.Contains(entries[key], want) {
+				t.Errorf("%s is %s, want %s", key, entries[key], want)
+			}
+		}
+	})
+	t.Run("ReadsATableAnewWhoseKeyHasAnotherType", func(t *testing.T) {
+		for _, from := range []int{2, 3} {
+			a := shelved("a", 1, 2, 3, 4, 5)
+			a.lateFrom, a.def2 = from, intTable("a", "id", "integer")
+			s := &shelf{log: capturetest.NewSource(), tables: []*shelfTable{a}}
+			story, entries, _ := stream(t, s, Config{}, capture.Resume{})
+			if n := len(story); n < 8 || story[n-2] != "read a[int:5] last" {
+				t.Errorf("events: %q", story)
+			}
+			if e := entries[`s/"public"."a"`]; !strings.Contains(e, `"state":"done","attempt":2`) || !strings.Contains(e, `"rows":5,"emitted":5`) {
+				t.Errorf("from view %d on: the entry is %s", from, e)
+			}
 		}
 	})
 	t.Run("ReadsAllRowsWhenOwedOnesCannotBeMet", func(t *testing.T) {
@@ -510,6 +553,48 @@ func TestEntries_StoredForm(t *testing.T) {
 		if n.whole == nil && len(n.tables) == 0 {
 			t.Errorf("%s was not read", path)
 		}
+	}
+}
+
+func TestAgain(t *testing.T) {
+	odd := capture.TableID{Schema: `a"."b`, Name: `"c".""`}
+	entries := map[string][]byte{"p": []byte("not ours")}
+	for id, state := range map[capture.TableID]string{
+		{Schema: "public", Name: "done"}: stateDone, {Schema: "public", Name: "begun"}: stateReading, {Schema: "other", Name: "waits"}: stateWaiting, odd: stateDone,
+	} {
+		e := newEntry(&Target{ID: id, Incarnation: "1", Key: []string{"id"}})
+		e.State, e.Attempt, e.Last, e.Owed, e.Truncated = state, 4, []string{"7"}, 3, 1
+		entries[entryKey(id)] = entry("", &e).Value
+	}
+	for _, c := range []struct {
+		globs  []string
+		want   map[string]int // the attempts
+		failed string
+	}{
+		{[]string{"public.done"}, map[string]int{`s/"public"."done"`: 5}, ""},
+		{[]string{"public.*", "other.waits"}, map[string]int{`s/"public"."done"`: 5, `s/"public"."begun"`: 5, `s/"other"."waits"`: 4}, ""},
+		{[]string{odd.String()}, map[string]int{`s/"a"".""b"."""c""."""""`: 5}, ""},
+		{[]string{"public.done", "public.dome"}, nil, `no table that was read is called public.dome; there are a"."b."c"."", other.waits, public.begun, public.done`},
+		{[]string{"done"}, nil, "no table that was read is called done; "},
+	} {
+		changed, tables, err := Again(entries, c.globs)
+		if (err == nil) != (c.failed == "") || err != nil && !strings.Contains(err.Error(), c.failed) {
+			t.Errorf("%q: %v, want %q", c.globs, err, c.failed)
+			continue
+		}
+		n, err := parseNotes(changed)
+		if err != nil || len(n.tables) != len(c.want) || len(tables) != len(c.want) {
+			t.Errorf("%q: %q, %s (%v)", c.globs, tables, changed, err)
+		}
+		for key, attempt := range c.want {
+			e := n.tables[key]
+			if e.State != stateWaiting || e.Attempt != attempt || e.Last != nil || e.Owed != 0 || e.Truncated != 1 || e.Incarnation != "1" {
+				t.Errorf("%q: %s is %s", c.globs, key, changed[key])
+			}
+		}
+	}
+	if _, _, err := Again(map[string][]byte{`s/public.t`: []byte(`{"v":1}`)}, []string{"public.t"}); !errors.Is(err, capture.ErrPositionLost) {
+		t.Errorf("an entry without a table's name: %v", err)
 	}
 }
 

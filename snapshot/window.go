@@ -19,7 +19,11 @@ import (
 type window struct {
 	t      *table
 	mark   uint64
-	cancel context.CancelFunc // ends what the scanning goroutine does for it
+	ctx    context.Context // of what is done for it until its mark is set
+	cancel context.CancelFunc
+	// opened is closed once view is open, or failed says why it is not.
+	opened chan struct{}
+	failed error
 
 	gone   bool          // given up
 	loaded chan struct{} // closed once the chunk is there or the window is gone

@@ -1,6 +1,7 @@
 package capturetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,6 +129,8 @@ func told(ev *capture.Event) (string, error) {
 		return "", errors.New("a change without table")
 	case ev.Tx == nil || ev.Tx.ID == "":
 		return "", errors.New("a change without transaction")
+	case ev.Ordinal == 0:
+		return "", errors.New("a change without number")
 	case ev.Time <= 0:
 		return "", errors.New("a change without time")
 	case ev.Before != nil && len(ev.Before) != len(ev.Table.Columns), ev.After != nil && len(ev.After) != len(ev.Table.Columns):
@@ -185,7 +188,7 @@ func Run(t *testing.T, open func(t *testing.T) DB) {
 		{"RolledBackWorkIsInvisible", (*contract).rollback},
 		{"AKeyChangeIsOneEventWithBothKeys", (*contract).rekey},
 		{"ADefinitionIsTheOneOfItsRow", (*contract).definition},
-		{"ResumeFromEveryBatchEqualsOneRun", (*contract).resume},
+		{"ResumeFromEveryBatchEqualsOneRun", (*contract).resume}, // and changes keep their names
 		{"AQuietTableLetsThePositionMove", (*contract).heartbeat},
 		{"ABatchIsLeftAloneOnceEmitted", (*contract).release},
 		{"FailureOfEmitEndsStream", (*contract).emitFails},
@@ -211,6 +214,7 @@ type heard struct {
 	at    capture.Resume
 	lines []string
 	txs   []string // the transaction of each line
+	names []string // what names the change of each line for good, "" of a commit
 	table []*capture.Table
 }
 
@@ -277,6 +281,11 @@ func hear(b *capture.Batch, from capture.Resume) (heard, error) {
 		}
 		h.lines = append(h.lines, line)
 		h.txs = append(h.txs, strings.Clone(ev.Tx.ID))
+		name := ""
+		if ev.Kind == capture.Change {
+			name = fmt.Sprintf("%s/%d", cmp.Or(ev.Tx.Commit, ev.Tx.ID), ev.Ordinal)
+		}
+		h.names = append(h.names, name)
 		h.table = append(h.table, ev.Table)
 	}
 	last := &b.Events[len(b.Events)-1]
@@ -292,6 +301,13 @@ func hear(b *capture.Batch, from capture.Resume) (heard, error) {
 func lines(hs []heard) (out []string) {
 	for _, h := range hs {
 		out = append(out, h.lines...)
+	}
+	return out
+}
+
+func names(hs []heard) (out []string) {
+	for _, h := range hs {
+		out = append(out, h.names...)
 	}
 	return out
 }
@@ -474,7 +490,16 @@ func (c *contract) resume() {
 		c.db.Commit(c.t, AddColumn())
 		c.db.Commit(c.t, Many(3000, 3999))
 	})
-	diff(c.t, lines(c.replay(from, whole)), lines(whole))
+	seen := map[string]string{}
+	for i, name := range names(whole) {
+		if before, twice := seen[name]; twice && name != "" {
+			c.t.Errorf("%q and %q are both called %s", before, lines(whole)[i], name)
+		}
+		seen[name] = lines(whole)[i]
+	}
+	again := c.replay(from, whole)
+	diff(c.t, lines(again), lines(whole))
+	diff(c.t, names(again), names(whole))
 	cuts, done := 0, 0
 	for _, h := range whole {
 		done += len(h.lines)
@@ -493,6 +518,7 @@ func (c *contract) resume() {
 			}
 		}())
 		diff(c.t, lines(got), rest)
+		diff(c.t, names(got), names(whole)[done:])
 	}
 	if cuts == 0 {
 		c.t.Error("no batch ends inside of a transaction")

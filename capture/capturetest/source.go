@@ -286,7 +286,7 @@ func (s *Source) emitTx(tx Tx, n int, skip *capture.InTx, emit capture.EmitFunc)
 		}
 		*b.Add() = capture.Event{
 			Op: c.Op, Table: c.Table, Before: clone(b, c.Before), After: clone(b, c.After),
-			Origin: clone(b, c.Origin), Sequence: c.Sequence.Clone(b), Time: tx.Time, Tx: shared,
+			Origin: clone(b, c.Origin), Sequence: c.Sequence.Clone(b), Time: tx.Time, Tx: shared, Ordinal: done,
 		}
 		b.LogBytes += 100
 	}

@@ -28,6 +28,9 @@ type definition struct {
 	// that which may have made this definition, as far back as the proof goes.
 	to    place
 	since suspect
+	// number is the table's in the log, 0 until a row has come. A change of the definition gives
+	// it another one; so do FLUSH TABLES, and a server that keeps no more tables open.
+	number uint64
 }
 
 // A suspect is a statement in the log that may have changed a definition. The zero value is
@@ -76,15 +79,21 @@ func (s *stretch) last(id capture.TableID) suspect {
 	return last
 }
 
-// proven returns the definition that the table has in the event at hand.
-func (st *stream) proven(ctx context.Context, id capture.TableID) (*definition, error) {
+// proven returns the definition that the table has in the event at hand, which describes it as tm.
+func (st *stream) proven(ctx context.Context, tm *tableMap) (*definition, error) {
+	id := tm.table
 	d := st.proofs[id]
-	if d == nil {
-		var err error
-		if d, err = st.prove(ctx, id, false); err != nil {
-			return nil, err
-		}
+	var err error
+	switch {
+	case d == nil:
+		d, err = st.prove(ctx, id, false)
+	case d.number != tm.id:
+		err = st.unchanged(ctx, id, d)
 	}
+	if err != nil {
+		return nil, err
+	}
+	d.number = tm.id
 	why := ""
 	switch {
 	case d.since.at.number() >= st.start.number():
@@ -141,6 +150,50 @@ func (st *stream) prove(ctx context.Context, id capture.TableID, present bool) (
 	}
 }
 
+// unchanged stops where a table has another definition than the proven one d, although the log
+// says nothing of that.
+func (st *stream) unchanged(ctx context.Context, id capture.TableID, d *definition) error {
+	var now *definition
+	err := st.ask(ctx, func(c *conn) (err error) {
+		now, err = readDefinition(ctx, c, st.srv, id)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if now.facts == nil || now.equal(d) {
+		return nil
+	}
+	// The log may say it later on.
+	if now, err = st.prove(ctx, id, false); err != nil {
+		return err
+	}
+	st.proofs[id] = d
+	if now.facts == nil || now.equal(d) || now.since.at.number() >= st.start.number() {
+		return nil
+	}
+	return errUnproven(id, fmt.Sprintf("the table was changed after %s, and no statement in the log says so (sql_log_bin = 0?)", d.to))
+}
+
+// equal says whether rows of two definitions are read and shown alike, but for defaults and
+// comments.
+func (d *definition) equal(other *definition) bool {
+	f, g := d.facts, other.facts
+	return slices.EqualFunc(f.columns, g.columns, func(a, b columnFacts) bool {
+		return a.name == b.name && a.columnType == b.columnType && a.charset == b.charset && a.nullable == b.nullable && a.generated == b.generated
+	}) && slices.Equal(f.key, g.key) && slices.Equal(f.rowKey, g.rowKey) && f.keyIndex == g.keyIndex && f.prefixes == g.prefixes && f.hashes == g.hashes &&
+		(d.period == nil) == (other.period == nil) && (d.period == nil || d.period.name == other.period.name && d.period.hidden == other.period.hidden)
+}
+
+// readDefinition reads what the catalog says of a table now.
+func readDefinition(ctx context.Context, db *conn, srv *server, id capture.TableID) (d *definition, err error) {
+	d = &definition{}
+	if d.facts, err = readFacts(ctx, db, srv, id); err == nil && d.facts != nil && srv.flavour == mariaDB {
+		d.period, err = readPeriod(ctx, db, id)
+	}
+	return d, err
+}
+
 // frozen reads the definition of a table and the end of the log as of one moment. The session
 // holds the table's metadata lock meanwhile, for which every change of a definition waits, and
 // which a server gives away only when the change is logged.
@@ -157,13 +210,8 @@ func (c *catalog) frozen(ctx context.Context, db *conn, srv *server, id capture.
 	var my *mysql.MyError
 	switch err := db.exec(ctx, "SELECT 1 FROM "+quoteTable(id)+" LIMIT 0"); {
 	case err == nil:
-		if d.facts, err = readFacts(ctx, db, srv, id); err != nil {
+		if d, err = readDefinition(ctx, db, srv, id); err != nil {
 			return nil, err
-		}
-		if srv.flavour == mariaDB {
-			if d.period, err = readPeriod(ctx, db, id); err != nil {
-				return nil, err
-			}
 		}
 	case errors.As(err, &my) && (my.Code == mysql.ER_NO_SUCH_TABLE || my.Code == mysql.ER_BAD_DB_ERROR):
 	default:
@@ -280,7 +328,7 @@ func definingIn(h *header, body []byte, srv *server) (s statement, sql string) {
 // next statement may follow before the next row has come. That it could not is no error: the
 // next row asks again.
 func (st *stream) redefine(ctx context.Context, s *statement) error {
-	if !s.defining() {
+	if !s.defining() && s.offers.Name == "" {
 		return nil
 	}
 	for id, d := range st.proofs {
@@ -297,8 +345,8 @@ func (st *stream) redefine(ctx context.Context, s *statement) error {
 	if !st.nameless || st.tx.skip {
 		return nil
 	}
-	for _, id := range s.defines {
-		if !st.src.captures(id) || st.proofs[id] != nil {
+	for _, id := range append(s.defines, s.offers) {
+		if id.Name == "" || !st.src.captures(id) || st.proofs[id] != nil {
 			continue
 		}
 		if err := st.proveSoon(ctx, id); err != nil {
@@ -339,7 +387,7 @@ func (st *stream) unnamed(ctx context.Context, tm *tableMap) (*logTable, error) 
 		d = held.definitions[tm.table]
 	} else {
 		var err error
-		if d, err = st.proven(ctx, tm.table); err != nil {
+		if d, err = st.proven(ctx, tm); err != nil {
 			return nil, err
 		}
 	}

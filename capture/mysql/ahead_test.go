@@ -231,6 +231,8 @@ func TestUnnamed_StopsAtAStatementThatMayHaveChangedTheTable(t *testing.T) {
 			{[]string{"DROP TABLE t", "CREATE TABLE t (id int PRIMARY KEY, b int, a int)"}, "(CREATE TABLE t …)"},
 			{[]string{"CREATE TABLE u (id int PRIMARY KEY, b int, a int)", "DROP TABLE t", "ALTER TABLE u RENAME TO t"}, "(ALTER TABLE u …)"},
 			{[]string{"CREATE UNIQUE INDEX i ON t (b)"}, "(CREATE UNIQUE INDEX …)"},
+			{[]string{"ALTER TABLE -- of the app\n t " + turn}, "(ALTER TABLE t …)"},
+			{[]string{"ALTER TABLE --\tof the app\n t " + turn}, "(ALTER TABLE t …)"},
 			{[]string{"CREATE PROCEDURE turn() ALTER TABLE t " + turn, "CALL turn()"}, "(ALTER TABLE t …)"},
 			{[]string{"PREPARE p FROM 'ALTER TABLE t " + turn + "'", "EXECUTE p"}, "(ALTER TABLE t …)"},
 			{[]string{"SET sql_log_bin = 0", "ALTER TABLE t MODIFY a varchar(10)", "SET sql_log_bin = 1"}, "column 2 (a) otherwise"},
@@ -239,7 +241,7 @@ func TestUnnamed_StopsAtAStatementThatMayHaveChangedTheTable(t *testing.T) {
 			{[]string{
 				"FLUSH BINARY LOGS", "ALTER TABLE elsewhere.t " + turn, "TRUNCATE t", "CREATE TABLE child (id int PRIMARY KEY, t int, FOREIGN KEY (t) REFERENCES t (id))", "ALTER TABLE child ADD x int",
 				"ALTER DATABASE " + l.name + " CHARACTER SET latin1", "CREATE VIEW seen AS SELECT * FROM t", "CREATE TRIGGER on_t BEFORE UPDATE ON t FOR EACH ROW SET NEW.b = 1", "ANALYZE TABLE t", "OPTIMIZE TABLE t",
-				"GRANT SELECT ON t TO root@'localhost'", "CREATE PROCEDURE turn() ALTER TABLE t " + turn, "UPDATE t SET a = 10", "FLUSH TABLES", "FLUSH BINARY LOGS",
+				"GRANT SELECT ON t TO root@'localhost'", "CREATE TABLE IF NOT EXISTS t (id int PRIMARY KEY, b int, a int)", "CREATE INDEX i ON t (b)", "CREATE PROCEDURE turn() ALTER TABLE t " + turn, "UPDATE t SET a = 10", "FLUSH TABLES", "FLUSH BINARY LOGS",
 			}, ""},
 		}
 		if strings.HasPrefix(kind, "MariaDB") {
@@ -251,6 +253,7 @@ func TestUnnamed_StopsAtAStatementThatMayHaveChangedTheTable(t *testing.T) {
 				{[]string{"SET STATEMENT lock_wait_timeout = 5 FOR ALTER TABLE t " + turn}, " …)"},
 				{[]string{"SET binlog_alter_two_phase = ON", "ALTER TABLE t " + turn + ", ALGORITHM = COPY", "SET binlog_alter_two_phase = OFF"}, "(ALTER TABLE t …)"},
 				{[]string{"EXECUTE IMMEDIATE 'ALTER TABLE t " + turn + "'"}, "(ALTER TABLE t …)"},
+				{[]string{"ALTER TABLE .t " + turn}, "(ALTER TABLE . …)"},
 			}...)
 		}
 		for _, c := range cases {
@@ -288,6 +291,74 @@ func TestUnnamed_StopsAtAStatementThatMayHaveChangedTheTable(t *testing.T) {
 		err := l.follow(l.source(func(c *Config) { c.Tables.Include = []string{"leaves.*"} }), r, func(piece) error { return nil })
 		if !errors.Is(err, capture.ErrUnreadable) || !strings.Contains(err.Error(), "(DROP DATABASE leaves …)") {
 			t.Errorf("a database that is gone: got %v", err)
+		}
+	})
+}
+
+func TestUnnamed_AChangeThatIsNotLoggedStopsTheStreamThatSawTheTableBefore(t *testing.T) {
+	eachKind(t, func(t *testing.T, kind string) {
+		l := unnamedLab(t, kind)
+		const made = "(id int PRIMARY KEY, a int, b int, e enum('x','y'), v varchar(10) CHARACTER SET latin1)"
+		for _, c := range []struct {
+			then  []string
+			stops bool
+		}{
+			{[]string{"ALTER TABLE t RENAME COLUMN a TO b, RENAME COLUMN b TO a"}, true},
+			{[]string{"ALTER TABLE t MODIFY e enum('y','x')"}, true},
+			{[]string{"ALTER TABLE t MODIFY a int unsigned"}, true},
+			{[]string{"ALTER TABLE t MODIFY v varchar(10) CHARACTER SET latin2"}, true},
+			{[]string{"ALTER TABLE t DROP PRIMARY KEY, ADD UNIQUE INDEX (id)"}, true},
+			{[]string{"DROP TABLE t", "CREATE TABLE t (id int PRIMARY KEY, b int, a int, e enum('x','y'), v varchar(10) CHARACTER SET latin1)", "INSERT INTO t VALUES (0, 0, 0, 'x', 'v')"}, true},
+			{[]string{"FLUSH TABLES"}, false},
+			{[]string{"ALTER TABLE t ENGINE = InnoDB"}, false},
+			{[]string{"ALTER TABLE t MODIFY a int DEFAULT 5 COMMENT 'of a', ADD INDEX (b)"}, false},
+		} {
+			l.exec("DROP TABLE IF EXISTS t", "CREATE TABLE t "+made, "INSERT INTO t VALUES (0, 0, 0, 'x', 'v')")
+			r := l.start()
+			l.exec("UPDATE t SET a = 1")
+			lines := 0
+			err := l.follow(l.source(), r, func(p piece) error {
+				for _, line := range p.lines {
+					if line == "commit" {
+						continue
+					}
+					if lines++; lines == 2 {
+						return errEnough
+					}
+					l.exec("SET sql_log_bin = 0")
+					l.exec(c.then...)
+					l.exec("SET sql_log_bin = 1", "UPDATE t SET a = 2")
+				}
+				return nil
+			})
+			switch {
+			case !c.stops && !errors.Is(err, errEnough):
+				t.Errorf("%q: %v", c.then, err)
+			case c.stops && (lines != 1 || !errors.Is(err, capture.ErrUnreadable) || !strings.Contains(err.Error(), "no statement in the log says so")):
+				t.Errorf("%q: %d rows came, then: %v", c.then, lines, err)
+			}
+		}
+		// What the log says later on is no such change.
+		l.exec("DROP TABLE t", "CREATE TABLE t (id int PRIMARY KEY, a int, b int)")
+		r := l.start()
+		l.exec("INSERT INTO t VALUES (1, 10, 20)")
+		var got []string
+		err := l.follow(l.source(), r, func(p piece) error {
+			for _, line := range p.lines {
+				if line == "commit" {
+					continue
+				}
+				switch got = append(got, line); len(got) {
+				case 1:
+					l.exec("FLUSH TABLES", "INSERT INTO t VALUES (2, 10, 20)", "ALTER TABLE t RENAME COLUMN a TO b, RENAME COLUMN b TO a", "INSERT INTO t VALUES (3, 20, 10)")
+				case 3:
+					return errEnough
+				}
+			}
+			return nil
+		})
+		if !errors.Is(err, errEnough) || !slices.Equal(got[1:], []string{"insert t id=int:2 a=int:10 b=int:20", "insert t id=int:3 b=int:20 a=int:10"}) {
+			t.Errorf("a change that is logged: got %q, %v", got, err)
 		}
 	})
 }

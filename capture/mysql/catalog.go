@@ -208,19 +208,28 @@ func newFacts(srv *server, id capture.TableID) *tableFacts {
 	return &tableFacts{id: id, mariadb: srv.flavour == mariaDB, unlogged: !srv.logsGenerated()}
 }
 
-// readFacts asks the server about a table. It returns nil when there is none.
+// readFacts asks the server about a table. It returns nil when there is none. One that the user may
+// not read is an error, although it looks like none to whoever has no right at all.
 func readFacts(ctx context.Context, db *conn, srv *server, id capture.TableID) (*tableFacts, error) {
 	f := newFacts(srv, id)
 	rows, err := db.query(ctx, `SELECT COLUMN_NAME, COLUMN_TYPE, COALESCE(CHARACTER_SET_NAME, ''), IS_NULLABLE = 'YES',
-		COLUMN_DEFAULT IS NULL, COALESCE(COLUMN_DEFAULT, ''), EXTRA, COLUMN_COMMENT, COALESCE(COLLATION_NAME, ''), COALESCE(GENERATION_EXPRESSION, '')
+		COLUMN_DEFAULT IS NULL, COALESCE(COLUMN_DEFAULT, ''), EXTRA, COLUMN_COMMENT, COALESCE(COLLATION_NAME, ''), COALESCE(GENERATION_EXPRESSION, ''),
+		FIND_IN_SET('select', PRIVILEGES) > 0
 		FROM information_schema.COLUMNS WHERE `+named(id)+` ORDER BY ORDINAL_POSITION`)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about %s: %w", id, explain(err))
 	}
 	if len(rows) == 0 {
-		return nil, nil
+		may, err := mayRead(ctx, db, id)
+		if err == nil && !may {
+			err = mustRead(ctx, db, id)
+		}
+		return nil, err
 	}
 	for _, r := range rows {
+		if r[10] == "0" {
+			return nil, mustRead(ctx, db, id)
+		}
 		col := columnFacts{name: r[0], columnType: r[1], charset: r[2], nullable: r[3] == "1", extra: r[6], comment: r[7], collation: r[8], generated: isGenerated(r[9])}
 		if r[4] == "0" {
 			col.fallback = &rows[len(f.columns)][5]
@@ -233,7 +242,7 @@ func readFacts(ctx context.Context, db *conn, srv *server, id capture.TableID) (
 	} else if err != nil {
 		return nil, fmt.Errorf("read the defaults of %s: %w", id, explain(err))
 	}
-	if err := f.readKeys(ctx, db); errors.As(err, &gone) && gone.Code == mysql.ER_NO_SUCH_TABLE {
+	if err := f.readKeys(ctx, db); errors.As(err, &gone) && (gone.Code == mysql.ER_NO_SUCH_TABLE || gone.Code == mysql.ER_BAD_DB_ERROR) {
 		return nil, nil
 	} else if err != nil {
 		return nil, fmt.Errorf("read the keys of %s: %w", id, explain(err))
@@ -379,6 +388,15 @@ type tableInfo struct {
 
 // readTables lists the captured tables, ascending.
 func (s *Source) readTables(ctx context.Context, db *conn) ([]tableInfo, error) {
+	all, err := listTables(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(t tableInfo) bool { return !s.captures(t.ID) }), nil
+}
+
+// listTables lists the tables that the user can see, ascending, but for the server's own.
+func listTables(ctx context.Context, db *conn) ([]tableInfo, error) {
 	rows, err := db.queryLong(ctx, `SELECT TABLE_SCHEMA, TABLE_NAME, TABLE_ROWS, COALESCE(ENGINE, '') FROM information_schema.TABLES
 		WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema')`)
 	if err != nil {
@@ -387,9 +405,6 @@ func (s *Source) readTables(ctx context.Context, db *conn) ([]tableInfo, error) 
 	var out []tableInfo
 	for _, r := range rows {
 		t := tableInfo{ID: capture.TableID{Schema: r[0], Name: r[1]}, Rows: -1, Engine: r[3]}
-		if !s.captures(t.ID) {
-			continue
-		}
 		if n, err := parseUint(r[2]); err == nil {
 			t.Rows = int64(n)
 		}

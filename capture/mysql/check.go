@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +21,34 @@ func (s *Source) Check(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(c.findings...)
+}
+
+// Definitions returns the definitions of the captured tables as the catalog has them now.
+func (s *Source) Definitions(ctx context.Context) ([]*capture.Table, error) {
+	conn, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.close()
+	srv, err := s.identify(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := s.readTables(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	var out []*capture.Table
+	for _, t := range tables {
+		p, err := s.catalog.fromTable(ctx, conn, srv, t.ID)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil { // else it was dropped meanwhile
+			out = append(out, p.table)
+		}
+	}
+	return out, nil
 }
 
 // A checker collects findings. Its steps are methods, run in order; one that cannot look
@@ -109,16 +138,38 @@ func (srv *server) unnamed() *capture.Finding {
 	}
 }
 
-// refuse returns what keeps captured tables from being captured exactly.
-func (s *Source) refuse(srv *server) error {
-	var errs []error
-	for _, f := range srv.settingFaults() {
-		errs = append(errs, f)
+// refuse returns what keeps tables from being captured exactly, and logs what may have been meant
+// otherwise.
+func (s *Source) refuse(ctx context.Context, c *conn, srv *server) error {
+	seen, err := s.survey(ctx, c)
+	if err != nil {
+		return err
 	}
-	if len(errs) > 0 {
-		return fmt.Errorf("%w: %w", capture.ErrMisconfigured, errors.Join(errs...))
+	for _, f := range seen.warnings {
+		s.warn(f)
 	}
-	return nil
+	return refusal(append(srv.settingFaults(), seen.faults...))
+}
+
+// warn logs a finding that stops nothing.
+func (s *Source) warn(f *capture.Finding) {
+	if f.Remedy == "" {
+		s.log.Warn(f.What)
+		return
+	}
+	s.log.Warn(f.What, "remedy", f.Remedy)
+}
+
+// refusal makes an error of findings, nil of none.
+func refusal(faults []*capture.Finding) error {
+	if len(faults) == 0 {
+		return nil
+	}
+	errs := make([]error, len(faults))
+	for i, f := range faults {
+		errs[i] = f
+	}
+	return fmt.Errorf("%w: %w", capture.ErrMisconfigured, errors.Join(errs...))
 }
 
 // settings looks at those that decide what is in the log and how long.
@@ -158,12 +209,10 @@ func (c *checker) settings(context.Context) error {
 
 // rights tries what the pipeline will do.
 func (c *checker) rights(ctx context.Context) error {
-	row, err := c.conn.queryRow(ctx, "SELECT CURRENT_USER()")
-	if err != nil {
+	var err error
+	if c.user, err = grantee(ctx, c.conn); err != nil {
 		return err
 	}
-	name, host, _ := strings.Cut(row[0], "@")
-	c.user = "'" + name + "'@'" + host + "'"
 	end, err := c.srv.end(ctx, c.conn)
 	if errors.Is(err, capture.ErrMisconfigured) {
 		c.fault("GRANT REPLICATION CLIENT ON *.* TO "+c.user, "the user must not ask where the log ends")
@@ -258,42 +307,23 @@ func (c *checker) replica(ctx context.Context) error {
 	return nil
 }
 
-// coverage compares what the configuration names with what there is.
+// coverage compares what is configured with what there is and what the user may read.
 func (c *checker) coverage(ctx context.Context) error {
-	var err error
-	if c.tables, err = c.src.readTables(ctx, c.conn); err != nil {
+	seen, err := c.src.survey(ctx, c.conn)
+	if err != nil {
 		return err
 	}
-	ids := make([]capture.TableID, len(c.tables))
-	for i, t := range c.tables {
-		ids[i] = t.ID
-	}
-	for i, hit := range c.src.filter.Included(ids) {
-		if !hit {
-			c.warn("", "tables.include: %q matches no table that the user can see", c.src.cfg.Tables.Include[i])
-		}
-	}
-	if len(c.tables) == 0 {
-		c.warn("GRANT SELECT ON `your database`.* TO "+c.user, "no table is captured: the user can see none")
+	c.tables = seen.tables
+	for _, f := range slices.Concat(seen.faults, seen.warnings) {
+		c.findings = append(c.findings, f)
 	}
 	return nil
 }
 
-// rows looks at each table: whether it may be read, and what identifies its rows.
+// rows looks at each table: what identifies its rows, and what of them is not logged.
 func (c *checker) rows(ctx context.Context) error {
-	var unreadable, grants, keyless, plain, unlogged, blurred []string
+	var keyless, plain, unlogged, blurred []string
 	for _, t := range c.tables {
-		if err := c.conn.exec(ctx, "SELECT 1 FROM "+quoteTable(t.ID)+" LIMIT 0"); err != nil {
-			var my *mysql.MyError
-			if !errors.As(err, &my) {
-				return err
-			}
-			if my.Code != mysql.ER_NO_SUCH_TABLE {
-				unreadable = append(unreadable, t.ID.String())
-				grants = append(grants, "GRANT SELECT ON "+quoteTable(t.ID)+" TO "+c.user)
-			}
-			continue
-		}
 		f, err := readFacts(ctx, c.conn, c.srv, t.ID)
 		if err != nil {
 			return err
@@ -316,9 +346,6 @@ func (c *checker) rows(ctx context.Context) error {
 		if t.Engine != "InnoDB" {
 			plain = append(plain, t.ID.String()+" ("+t.Engine+")")
 		}
-	}
-	if len(unreadable) > 0 {
-		c.fault(strings.Join(grants, "; "), "the user must not read %s, whose definitions and rows are needed", some(unreadable))
 	}
 	if len(keyless) > 0 {
 		c.warn("give each a primary key", "without primary key or unique index: %s; the records of each go to one partition, without a key", some(keyless))

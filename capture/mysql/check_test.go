@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -50,7 +51,11 @@ func wantFindings(t *testing.T, got string, want ...string) {
 func TestCheck_FindsWhatIsMissing(t *testing.T) {
 	eachKind(t, func(t *testing.T, kind string) {
 		maria := strings.HasPrefix(kind, "MariaDB")
-		l := privateLab(t, kind)
+		passesOn := "log_slave_updates"
+		if kind == "MySQL 9" {
+			passesOn = "log_replica_updates"
+		}
+		l := privateLab(t, kind, passesOn+"=OFF") // which matters on a replica alone
 		l.exec("CREATE TABLE t (id int PRIMARY KEY)")
 		if got := findings(t, l.source()); strings.Contains(got, "!") {
 			t.Errorf("nothing is wrong, and found is:\n%s", got)
@@ -80,8 +85,12 @@ func TestCheck_FindsWhatIsMissing(t *testing.T) {
 		// Tables.
 		l.exec("CREATE TABLE keyless (id int)", "CREATE TABLE old (id int PRIMARY KEY) ENGINE = MyISAM",
 			"CREATE TABLE child (id int PRIMARY KEY, p int, CONSTRAINT of_parent FOREIGN KEY (p) REFERENCES t (id) ON DELETE CASCADE)")
+		tables, err := l.source(func(c *Config) { c.Tables.Include = []string{"*.child"} }).Definitions(t.Context())
+		if err != nil || len(tables) != 1 || tables[0].ID.Name != "child" || tables[0].Column("p") != 1 || len(tables[0].Key) != 1 {
+			t.Errorf("definitions: %+v, %v", tables, err)
+		}
 		got := findings(t, l.source(func(c *Config) { c.Tables.Include = append(c.Tables.Include, "nowhere.*") }))
-		wantFindings(t, got, `"nowhere.*" matches no table`, "without primary key or unique index: "+l.name+".keyless;", l.name+".old (MyISAM)")
+		wantFindings(t, got, `"nowhere.*" matches no table, and those that the user can see are `, "without primary key or unique index: "+l.name+".keyless;", l.name+".old (MyISAM)")
 		if !strings.HasPrefix(kind, "MySQL 9") {
 			wantFindings(t, got, l.name+".child (of_parent)")
 		}
@@ -94,7 +103,7 @@ func TestCheck_FindsWhatIsMissing(t *testing.T) {
 		for _, step := range []struct{ grant, want string }{
 			{"", "! the user must not ask where the log ends; remedy: GRANT REPLICATION CLIENT ON *.* TO 'cdc'@'127.0.0.1'"},
 			{"GRANT REPLICATION CLIENT ON *.* TO cdc@'127.0.0.1'", "! the user must not read the log; remedy: GRANT REPLICATION SLAVE ON *.* TO 'cdc'@'127.0.0.1'"},
-			{"GRANT REPLICATION SLAVE ON *.* TO cdc@'127.0.0.1'", "the user can see none"},
+			{"GRANT REPLICATION SLAVE ON *.* TO cdc@'127.0.0.1'", "! the user must not read " + l.name + ".*, which is to be captured, and does not even see whether it is there; remedy: GRANT SELECT ON `" + l.name + "`.* TO 'cdc'@'127.0.0.1'"},
 			{"GRANT INSERT ON " + l.name + ".t TO cdc@'127.0.0.1'", "! the user must not read " + l.name + ".t"},
 			{"GRANT SELECT ON " + l.name + ".* TO cdc@'127.0.0.1'", ""},
 		} {
@@ -120,11 +129,38 @@ func TestCheck_FindsWhatIsMissing(t *testing.T) {
 		l.stream(s, capture.Resume{})
 		l.rowsOf(scanner, "keyless", 1)
 
+		// A replica, which need not run.
+		if kind == "MySQL 9" {
+			l.exec("CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = 1")
+		} else {
+			l.exec("CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = 1")
+		}
+		wantFindings(t, findings(t, l.source()), "! the server is a replica and does not log what it gets from its source (log_replica_updates is OFF); remedy: set log_replica_updates = ON")
+
 		// Wrong passwords, users and addresses.
 		wantFindings(t, findings(t, l.source(user, func(c *Config) { c.Password = "wrong-word" })), `! the server at `, `refuses the password of user "cdc"`)
 		got = findings(t, l.source(func(c *Config) { c.URL = "mysql://root@127.0.0.1:1/" }))
 		wantFindings(t, got, "! connect to the server at 127.0.0.1:1")
 	})
+}
+
+func TestServer_OfAVersionOrFileSystemThatCannotWorkIsRefused(t *testing.T) {
+	for version, refused := range map[string]bool{
+		"5.7.44-log": true, "8.0.11": false, "9.7.4-2": false, "10.5.29-MariaDB-log": true, "10.6.1-MariaDB": false, "11.8.6-MariaDB-ubu2404": false, "12.0.2-MariaDB": false,
+	} {
+		srv := &server{flavour: flavourOf(version), vars: map[string]string{"version": version}}
+		if _, err := fmt.Sscanf(version, "%d.%d", &srv.major, &srv.minor); err != nil {
+			t.Fatal(err)
+		}
+		f := srv.tooOld()
+		if (f != nil) != refused || refused && (!strings.Contains(f.Error(), version) || !strings.Contains(f.Error(), "; remedy: upgrade the server, or capture a replica")) {
+			t.Errorf("%s: got %v", version, f)
+		}
+	}
+	srv := &server{vars: map[string]string{"lower_case_table_names": "2"}}
+	if err := refusal(srv.settingFaults()); !errors.Is(err, capture.ErrMisconfigured) || !strings.Contains(err.Error(), "lower_case_table_names is 2") {
+		t.Errorf("names without case on disk: got %v", err)
+	}
 }
 
 func TestServerID_IsCheckedForOthers(t *testing.T) {
@@ -246,6 +282,7 @@ func TestConnect_ByEveryMethodAndMode(t *testing.T) {
 			l.exec("CREATE USER "+name+"@'127.0.0.1' "+how, "CREATE USER x"+name+"@'127.0.0.1' "+how+" REQUIRE X509")
 			t.Cleanup(func() { l.exec("DROP USER " + name + "@'127.0.0.1', x" + name + "@'127.0.0.1'") })
 			try := func(name, mode string, change func(*Config)) (string, error) {
+				l.exec("FLUSH PRIVILEGES") // else the server knows the password from the time before, and asks for less
 				cfg := Config{URL: "mysql://" + name + "@" + l.server.Addr() + "/?tls=" + mode, Password: "secret"}
 				change(&cfg)
 				cfg.SetDefaults()
@@ -274,10 +311,45 @@ func TestConnect_ByEveryMethodAndMode(t *testing.T) {
 					t.Errorf("%s with tls=%s and without the authority: got %v", user, mode, err)
 				}
 			}
+			// Its certificate does not carry this name.
+			elsewhere := newProxyAt(t, "127.0.0.2", l.server.Addr())
+			for _, mode := range []string{TLSVerifyCA, TLSVerifyFull} {
+				_, err := try(name, mode, func(c *Config) {
+					ca(c)
+					c.URL = strings.Replace(c.URL, l.server.Addr(), elsewhere.Addr().String(), 1)
+				})
+				if refused := errors.Is(err, capture.ErrMisconfigured) && strings.Contains(err.Error(), "certificate"); refused != (mode == TLSVerifyFull) || !refused && err != nil {
+					t.Errorf("%s with tls=%s under another name: got %v", user, mode, err)
+				}
+			}
 			_, err := try("x"+name, TLSVerifyCA, func(c *Config) { ca(c); c.TLSCert, c.TLSKey = l.server.CertFile, l.server.KeyFile })
 			if err != nil {
 				t.Errorf("%s with a certificate of ours: %v", user, err)
 			}
+			if _, err := try("x"+name, TLSVerifyCA, ca); !errors.Is(err, capture.ErrMisconfigured) {
+				t.Errorf("%s without a certificate of ours: got %v", user, err)
+			}
 		}
 	}, "MySQL 9", "MariaDB 10.11", "MariaDB 11")
+}
+
+// TestConnect_WithoutTLSThePasswordTravelsUnderTheServersKey: this build of MySQL has no TLS that
+// is still in use.
+func TestConnect_WithoutTLSThePasswordTravelsUnderTheServersKey(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "MySQL 8.0")
+	l.exec("CREATE USER cdc@'127.0.0.1' IDENTIFIED WITH caching_sha2_password BY 'secret'", "FLUSH PRIVILEGES")
+	t.Cleanup(func() { l.exec("DROP USER cdc@'127.0.0.1'") })
+	for password, refused := range map[string]bool{"secret": false, "secrets": true} {
+		s := l.source(func(c *Config) {
+			c.URL, c.Password = "mysql://cdc@"+l.server.Addr()+"/?tls=disable", capture.Secret(password)
+		})
+		c, err := s.connect(t.Context())
+		if err == nil {
+			c.close()
+		}
+		if refused != errors.Is(err, capture.ErrMisconfigured) || !refused && err != nil {
+			t.Errorf("with the password %q: got %v", password, err)
+		}
+	}
 }

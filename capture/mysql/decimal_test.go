@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/go-mysql-org/go-mysql/replication"
 )
 
 // encodeDecimal is the other direction, by another way: digits as text.
@@ -89,9 +91,45 @@ func TestDecimal_NegativeZeroIsZero(t *testing.T) {
 	}
 }
 
+// addDecimals adds the numbers of rows of an INT and a DECIMAL.
+func addDecimals(f *testing.F, ev loggedEvent, precision, scale int) {
+	f.Helper()
+	e, err := parseRows(ev.typ, ev.body)
+	if err != nil {
+		f.Fatal(err)
+	}
+	size, added := decimalSize(precision, scale), 0
+	c := cursor{rest: e.rows}
+	for len(c.rest) > 0 {
+		const isNull = 2
+		null := c.uint8()&isNull != 0
+		c.uint32() // id
+		if !null {
+			f.Add(c.bytes(size), byte(precision), byte(scale))
+			added++
+		}
+	}
+	if c.failed || added == 0 {
+		f.Fatalf("the recorded rows of a decimal(%d,%d) cannot be read", precision, scale)
+	}
+}
+
 func FuzzDecimal(f *testing.F) {
 	f.Add(encodeDecimal(big.NewInt(-12345), 10, 2), byte(10), byte(2))
 	f.Add(encodeDecimal(big.NewInt(1), 65, 30), byte(65), byte(30))
+	for _, file := range recorded(f) {
+		var m *tableMap
+		for _, ev := range readEvents(f, file) {
+			if ev.typ == replication.TABLE_MAP_EVENT {
+				var err error
+				if m, err = parseTableMap(ev.body, isMariaDB(file)); err != nil {
+					f.Fatal(err)
+				}
+			} else if c := &m.columns[1]; c.typ == typeNewDecimal {
+				addDecimals(f, ev, int(c.meta>>8), int(c.meta&0xff))
+			}
+		}
+	}
 	f.Fuzz(func(t *testing.T, p []byte, precision, scale byte) {
 		if precision < 1 || precision > maxPrecision || scale > min(precision, maxScale) || len(p) != decimalSize(int(precision), int(scale)) {
 			return

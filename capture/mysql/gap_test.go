@@ -148,6 +148,39 @@ func TestVerify_NamesEveryGap(t *testing.T) {
 		last := l.start()
 		l.resetLog()
 		l.lost(last, "reset")
+
+		// Deleted while the server was down.
+		l.exec("INSERT INTO t VALUES (5)")
+		first := l.start()
+		l.exec("FLUSH BINARY LOGS", "INSERT INTO t VALUES (6)")
+		last = l.start()
+		if err := l.server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		files, err := filepath.Glob(filepath.Join(l.server.Dir, "binlog.*"))
+		if err != nil || len(files) < 3 {
+			t.Fatalf("the log has the files %v (%v)", files, err)
+		}
+		for _, file := range files {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if at, err = parsePosition(first.At); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(time.Unix(int64(at.Began)+1, 0))) // files are told apart by the second in which they began
+		if err := l.server.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.db = l.connect()
+		l.lost(first, "the log was deleted or reset")
+		l.lost(last, "the log was deleted or reset")
+		for id := range 40 {
+			l.exec(fmt.Sprintf("INSERT INTO t VALUES (%d)", 100+id))
+		}
+		l.lost(first) // its file is there again, and longer
+		l.lost(last, "the log was deleted or reset")
 	}, "MySQL 9", "MariaDB 10.11")
 }
 
@@ -201,6 +234,9 @@ func TestFailover_GoesOnExactlyOnce(t *testing.T) {
 			got := append((&tape{pieces: whole.pieces[:i+1]}).lines(), rest.lines()...)
 			if strings.Join(got, "\n") != strings.Join(whole.lines(), "\n") {
 				t.Errorf("from batch %d on the new server says\n\t%s", i, strings.Join(rest.lines(), "\n\t"))
+			}
+			if names := append((&tape{pieces: whole.pieces[:i+1]}).names(), rest.names()...); !slices.Equal(names, whole.names()) {
+				t.Errorf("from batch %d on the new server calls changes otherwise: %q", i, rest.names())
 			}
 		}
 		// And once more on the new server, which dies in the middle, too.
@@ -476,4 +512,30 @@ func TestSessions_AreAllWithTheServerOfTheLog(t *testing.T) {
 			t.Errorf("a session of the scanner is with %s", row[0])
 		}
 	}
+}
+
+func TestHistory_TheCatalogIsAskedAboutOneTableWithoutOpeningTheOthers(t *testing.T) {
+	someKinds(t, func(t *testing.T, kind string) {
+		l := privateLab(t, kind)
+		const many = 40
+		for i := range many {
+			l.exec(fmt.Sprintf("CREATE TABLE t%d (id int PRIMARY KEY) WITH SYSTEM VERSIONING", i))
+		}
+		l.exec("FLUSH TABLES")
+		c, err := l.source().connect(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.close()
+		if h, err := readPeriod(t.Context(), c, capture.TableID{Schema: l.name, Name: "t1"}); err != nil || h == nil || h.hidden != 2 {
+			t.Fatalf("got %+v, %v", h, err)
+		}
+		row, err := c.queryRow(t.Context(), "SHOW SESSION STATUS LIKE 'Opened_table_definitions'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if opened, err := parseUint(row[1]); err != nil || opened >= many {
+			t.Errorf("the server opened %s tables", row[1])
+		}
+	}, "MariaDB 10.11", "MariaDB 11")
 }

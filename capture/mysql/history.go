@@ -30,23 +30,24 @@ type history struct {
 // readPeriod asks whether a table is system-versioned, and how its period is called; nil if it
 // is not. The result lacks what only the log tells, see [history.of].
 func readPeriod(ctx context.Context, db *conn, id capture.TableID) (*history, error) {
-	rows, err := db.query(ctx, `SELECT c.COLUMN_NAME, c.GENERATION_EXPRESSION FROM information_schema.TABLES t LEFT JOIN information_schema.COLUMNS c
-		ON c.TABLE_SCHEMA = t.TABLE_SCHEMA AND c.TABLE_NAME = t.TABLE_NAME AND c.GENERATION_EXPRESSION IN ('ROW START', 'ROW END')
-		WHERE t.TABLE_TYPE = 'SYSTEM VERSIONED' AND `+strings.ReplaceAll(named(id), "TABLE_", "t.TABLE_"))
+	// A join of the two would have MariaDB open every table that there is.
+	rows, err := db.query(ctx, "SELECT '', '' FROM information_schema.TABLES WHERE TABLE_TYPE = 'SYSTEM VERSIONED' AND "+named(id)+
+		" UNION ALL SELECT COLUMN_NAME, GENERATION_EXPRESSION FROM information_schema.COLUMNS WHERE GENERATION_EXPRESSION IN ('ROW START', 'ROW END') AND "+named(id))
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about %s: %w", id, err)
 	}
-	if len(rows) == 0 {
-		return nil, nil
-	}
-	today := &history{name: "row_end"}
+	versioned := false
+	today := &history{name: "row_end", hidden: 2}
 	for _, r := range rows {
-		if r[1] == "ROW END" {
-			today.name = r[0]
+		switch r[1] {
+		case "":
+			versioned = true
+		case "ROW END":
+			today.name, today.hidden = r[0], 0
 		}
 	}
-	if rows[0][0] == "" {
-		today.hidden = 2
+	if !versioned {
+		return nil, nil
 	}
 	return today, nil
 }

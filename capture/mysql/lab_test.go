@@ -142,6 +142,7 @@ type piece struct {
 	end     capture.Position
 	inTx    *capture.InTx
 	lines   []string
+	names   []string // of the change of each line for good, "" of a commit
 	entries map[string][]byte
 }
 
@@ -155,6 +156,14 @@ func (t *tape) lines() []string {
 	var out []string
 	for _, p := range t.pieces {
 		out = append(out, p.lines...)
+	}
+	return out
+}
+
+func (t *tape) names() []string {
+	var out []string
+	for _, p := range t.pieces {
+		out = append(out, p.names...)
 	}
 	return out
 }
@@ -199,14 +208,14 @@ func (l *lab) record(s *Source, r capture.Resume) *tape {
 	tp := &tape{}
 	seen := false
 	tp.err = l.follow(s, r, func(p piece) error {
-		var rest []string
-		for _, line := range p.lines {
+		var lines, names []string
+		for i, line := range p.lines {
 			seen = seen || line == last
 			if line != "commit" && !strings.HasPrefix(line, "insert mark ") {
-				rest = append(rest, line)
+				lines, names = append(lines, line), append(names, p.names[i])
 			}
 		}
-		p.lines = rest
+		p.lines, p.names = lines, names
 		tp.pieces = append(tp.pieces, p)
 		if seen && p.inTx == nil {
 			return errEnough
@@ -245,6 +254,11 @@ func pieceOf(b *capture.Batch) piece {
 		}
 		if line := textOf(ev); line != "" {
 			p.lines = append(p.lines, line)
+			name := ""
+			if ev.Kind == capture.Change {
+				name = fmt.Sprintf("%s/%d", ev.Tx.ID, ev.Ordinal)
+			}
+			p.names = append(p.names, name)
 		}
 	}
 	return p

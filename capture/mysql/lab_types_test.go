@@ -77,6 +77,8 @@ type typeLab struct {
 
 	catalog *conn // of facts, which opens it
 	srv     *server
+
+	compressed [][]byte // the compressed transactions that log has met, as they were sent
 }
 
 func newTypeLab(t testing.TB, m *servers.MySQL) *typeLab {
@@ -236,6 +238,7 @@ func (l *typeLab) log(f func()) []loggedEvent {
 			keep(h.EventType, e.Data)
 			continue
 		}
+		l.compressed = append(l.compressed, bytes.Clone(e.Data))
 		if err := payloads.reset(e.Data); err != nil {
 			l.t.Fatal(err)
 		}

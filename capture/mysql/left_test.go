@@ -144,6 +144,23 @@ func TestGeneratedColumns_ThatMayHaveChangedUnseenStopTheStream(t *testing.T) {
 	r := l.start()
 	l.exec("UPDATE t SET a = 2", "ALTER TABLE t DROP g")
 	l.stops(r, "may have been generated")
+	// An ordinary one by then, which a full image would have.
+	for name, columns := range map[string]string{
+		"w": "(id int PRIMARY KEY DEFAULT 1, a int, g int AS (a + 1) STORED)", "keyless": "(a int, g text AS (a + 1) STORED)", "texts": "(id int PRIMARY KEY DEFAULT 1, a text, g text AS (a) STORED)",
+	} {
+		l.exec("CREATE TABLE "+name+" "+columns, "INSERT INTO "+name+" (a) VALUES (1)")
+		r := l.start()
+		l.exec("UPDATE "+name+" SET a = 2", "ALTER TABLE "+name+" MODIFY g "+strings.Fields(columns[strings.Index(columns, " g "):])[1])
+		l.stops(r, `the log leaves column "g" out of a changed row of `+l.name+"."+name+", and the column was a generated one", "; remedy: "+readAnew)
+	}
+	l.exec("CREATE TABLE ordinary (id int PRIMARY KEY, a int, b int, c text, d text)", "INSERT INTO ordinary VALUES (1, 1, 1, 'c', 'd')")
+	r = l.start()
+	l.exec("SET SESSION binlog_row_image = 'MINIMAL'", "UPDATE ordinary SET a = 2", "SET SESSION binlog_row_image = 'NOBLOB'", "UPDATE ordinary SET a = 3, c = 'e'", "SET SESSION binlog_row_image = 'FULL'")
+	expect(
+		t, l.record(l.source(), r),
+		"update ordinary before id=int:1 a=absent b=absent c=absent d=absent id=int:1 a=int:2 b=unchanged c=unchanged d=unchanged",
+		"update ordinary before id=int:1 a=int:2 b=int:1 c=absent d=absent id=int:1 a=int:3 b=int:1 c=\"e\" d=unchanged",
+	)
 	// Known from before.
 	l.exec("CREATE TABLE u "+table, "INSERT INTO u (id, a) VALUES (1, 1)")
 	l.live(l.start(),

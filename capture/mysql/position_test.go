@@ -225,7 +225,12 @@ func TestStatement_SaysWhichDefinitionsItMayChange(t *testing.T) {
 		{sql: "EXECUTE p", any: true},
 		{sql: "CALL p()", any: true},
 		{sql: "IMPORT TABLE FROM 't.sdi'", any: true},
-		{sql: "DROP TABLE " + namesOf(70), any: true},
+		{sql: "DROP SOMETHING " + namesOf(70), any: true},
+		{sql: "DROP TABLE " + namesOf(70) + ", u RESTRICT", changes: "shop.u"},
+		{sql: "ALTER TABLE .t ADD x int", changes: "shop.t"},
+		{sql: "ALTER TABLE --\tof the app\n t ADD x int", changes: "shop.t"},
+		{sql: "CREATE OR REPLACE DATABASE other", changes: "other.t other.u"},
+		{sql: "CREATE OR REPLACE INDEX i ON t (a)", changes: "shop.t"},
 		// Of these none.
 		{sql: "BEGIN"},
 		{sql: "COMMIT"},
@@ -237,6 +242,9 @@ func TestStatement_SaysWhichDefinitionsItMayChange(t *testing.T) {
 		{sql: "OPTIMIZE TABLE t"},
 		{sql: "ALTER DATABASE shop CHARACTER SET latin1"},
 		{sql: "CREATE DATABASE other"},
+		{sql: "CREATE TABLE IF NOT EXISTS t (a int)"},
+		{sql: "CREATE INDEX i ON t (a)"},
+		{sql: "CREATE FULLTEXT INDEX IF NOT EXISTS i ON t (a)"},
 		{sql: "GRANT ALL ON t TO u"},
 		{sql: "CREATE USER u"},
 		{sql: "DROP VIEW t"},
@@ -263,6 +271,9 @@ func TestStatement_SaysWhichDefinitionsItMayChange(t *testing.T) {
 		if s.defining() != (c.any || c.changes != "") {
 			t.Errorf("%s: that it changes definitions is %t", c.sql, s.defining())
 		}
+	}
+	if s := parseStatement([]byte("shop"), []byte("CREATE TABLE IF NOT EXISTS other.t (a int)"), dialect{}); s.offers != (capture.TableID{Schema: "other", Name: "t"}) {
+		t.Errorf("of a table that may be there: got %+v", s)
 	}
 	// Read as the session meant it.
 	const ansi, latin1, sjis = 1 << 2, 8, 13

@@ -24,7 +24,7 @@ type Scanner struct {
 	src *Source
 
 	mu sync.Mutex // guards what follows
-	// idle are sessions that views gave back: at most two.
+	// idle are sessions that views gave back: at most maxIdle.
 	idle []*conn
 	// last is how the last chunk was read.
 	last lastChunk
@@ -117,11 +117,14 @@ func (s *Scanner) connect(ctx context.Context, srv *server) (*conn, error) {
 // more than 40 bytes of weights for each of them. A sort wants room for 15 keys.
 const sortWhole = "SET max_sort_length = 131072, sort_buffer_size = 4194304"
 
+// maxIdle is as many sessions as two views have.
+const maxIdle = 4
+
 // release keeps a session for the next view.
 func (s *Scanner) release(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.idle) >= 2 {
+	if len(s.idle) >= maxIdle {
 		c.close()
 		return
 	}
@@ -130,7 +133,7 @@ func (s *Scanner) release(c *conn) {
 
 // Tables lists the captured tables once Stream has found its place.
 func (s *Scanner) Tables(ctx context.Context) ([]snapshot.Target, error) {
-	if err := s.src.scan.wait(ctx, false); err != nil {
+	if err := s.src.scan.gate.Connected(ctx); err != nil {
 		return nil, err
 	}
 	srv, _ := s.src.scan.present()
@@ -197,7 +200,7 @@ const (
 
 // View opens a view of t that holds every transaction emitted before the call.
 func (s *Scanner) View(ctx context.Context, t snapshot.Target) (snapshot.View, error) {
-	if err := s.src.scan.wait(ctx, true); err != nil {
+	if err := s.src.scan.gate.OpenForViews(ctx); err != nil {
 		return nil, err
 	}
 	srv, need := s.src.scan.present()

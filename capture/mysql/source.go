@@ -35,6 +35,9 @@ type Source struct {
 	scan    *scanState
 	scanner *Scanner
 
+	// cutAt is where Stream met a log that was cut short, for the next Stream.
+	cutAt place
+
 	mu        sync.Mutex // guards streaming
 	streaming bool
 }
@@ -64,11 +67,16 @@ func (s *Source) Close() error {
 
 // captures says whether the table is captured. The server's own databases are not.
 func (s *Source) captures(id capture.TableID) bool {
-	switch id.Schema {
+	return !ownDatabase(id.Schema) && s.filter.Selects(id)
+}
+
+// ownDatabase says whether a database is the server's own.
+func ownDatabase(name string) bool {
+	switch name {
 	case "mysql", "sys", "information_schema", "performance_schema":
-		return false
+		return true
 	}
-	return s.filter.Selects(id)
+	return false
 }
 
 // A server is what a session says about the other end.
@@ -276,11 +284,22 @@ func explain(err error) error {
 				return lostError(my)
 			}
 		}
+		for _, text := range []string{cutShort, "bogus data", "crc check", "log event entry exceeded"} {
+			if strings.Contains(my.Message, text) {
+				return fmt.Errorf("%w: the server says: %s; remedy: %s", capture.ErrUnreadable, my.Message, checkLog)
+			}
+		}
 	}
 	return err
 }
 
-const readAnew = "reset the pipeline's checkpoint and let it read the tables again"
+// cutShort is what servers say of a log that ends in the middle of an event.
+const cutShort = "truncated in the middle of event"
+
+const readAnew = "run headwater checkpoint reset, after which the next start reads the tables again"
+
+// checkLog is what to do about a log that cannot be read as it is.
+const checkLog = "check the server's log by mysqlbinlog --verify-binlog-checksum; if it is whole, start again, else " + readAnew
 
 func lostError(err *mysql.MyError) error {
 	return fmt.Errorf("%w: the server says: %s; remedy: %s; see binlog_expire_logs_seconds", capture.ErrPositionLost, err.Message, readAnew)
@@ -470,13 +489,14 @@ func (s *Source) verify(ctx context.Context, c *conn, srv *server, r capture.Res
 			return position{}, err
 		}
 	}
-	if srv.flavour == mySQL {
-		return at, s.verifyGTIDs(ctx, c, srv, &at, published, &cut)
-	}
 	if same {
+		// A server that has lost its log may give the same GTIDs to other transactions.
 		if err := s.verifyFile(ctx, c, srv, &at); err != nil {
 			return position{}, err
 		}
+	}
+	if srv.flavour == mySQL {
+		return at, s.verifyGTIDs(ctx, c, srv, &at, published, &cut)
 	}
 	return at, s.verifyDomains(ctx, c, published)
 }
@@ -602,7 +622,11 @@ func (s *Source) verifyFile(ctx context.Context, c *conn, srv *server, at *posit
 	}
 	for _, p := range needed {
 		i := slices.IndexFunc(logs, func(l place) bool { return l.File == p.File })
-		if i < 0 {
+		switch {
+		case i >= 0:
+		case srv.flavour == mySQL && at.GTIDs != nil:
+			return nil // GTIDs tell whether anything that lay between was purged
+		default:
 			return fmt.Errorf("%w: the checkpoint stands at %s, and the server's oldest log file is %s: what lies between was purged or reset; remedy: %s; see binlog_expire_logs_seconds",
 				capture.ErrPositionLost, p, first, readAnew)
 		}

@@ -62,6 +62,8 @@ type statement struct {
 	defines    []capture.TableID
 	definesIn  string
 	definesAny bool
+	// offers is the table of a CREATE TABLE IF NOT EXISTS. It changes none that was there.
+	offers capture.TableID
 }
 
 // mayDefine says whether the statement may make, change or remove the definition of a table.
@@ -238,8 +240,9 @@ func (w *words) definitions(schema []byte, verb string, s *statement) {
 		s.definesAny = s.definesAny || s.kind == stUnknown
 		return
 	}
-	t := w.next()
+	t, replaces := w.next(), false
 	for t.upper() == "OR" || t.upper() == "REPLACE" || t.upper() == "TEMPORARY" || t.upper() == "ONLINE" || t.upper() == "OFFLINE" || t.upper() == "IGNORE" {
+		replaces = replaces || t.upper() == "REPLACE"
 		t = w.next()
 	}
 	switch t.upper() {
@@ -247,17 +250,32 @@ func (w *words) definitions(schema []byte, verb string, s *statement) {
 		"TABLESPACE", "TRIGGER", "UNDO", "USER", "VIEW":
 		return
 	case "DATABASE", "SCHEMA": // whose defaults are those of tables to come
-		if verb == "DROP" {
+		if verb == "DROP" || replaces {
 			s.definesIn = strings.ToLower(string(w.unlessExists().text))
 		}
 		return
-	case "TABLE":
-		if verb == "CREATE" {
-			s.defines = append(s.defines, w.name(schema, w.unlessExists()))
+	case "FULLTEXT", "INDEX", "SPATIAL", "VECTOR":
+		if verb == "CREATE" && !replaces { // it is not unique, and so no key
 			return
 		}
-		if verb == "ALTER" {
+	case "TABLE":
+		switch verb {
+		case "CREATE":
+			ahead := *w
+			if id := w.name(schema, w.unlessExists()); ahead.next().upper() == "IF" && !replaces {
+				s.offers = id
+			} else {
+				s.defines = append(s.defines, id)
+			}
+			return
+		case "ALTER":
 			w.altered(schema, s)
+			return
+		case "DROP":
+			s.defines = append(s.defines, w.name(schema, w.unlessExists()))
+			for string(w.next().text) == "," {
+				s.defines = append(s.defines, w.name(schema, w.next()))
+			}
 			return
 		}
 	}
@@ -488,7 +506,7 @@ func (w *words) skip() {
 		s := bytes.TrimLeft(w.rest, " \t\r\n\f\v\x00")
 		w.rest = s
 		switch {
-		case bytes.HasPrefix(s, []byte("#")), bytes.HasPrefix(s, []byte("-- ")), bytes.HasPrefix(s, []byte("--\n")):
+		case bytes.HasPrefix(s, []byte("#")), bytes.HasPrefix(s, []byte("--")) && (len(s) == 2 || s[2] <= ' '):
 			_, w.rest, _ = bytes.Cut(s, []byte{'\n'})
 		case bytes.HasPrefix(s, []byte("/*!")), bytes.HasPrefix(s, []byte("/*M!")):
 			_, s, _ = bytes.Cut(s, []byte{'!'})
@@ -527,8 +545,12 @@ func (w *words) quotation(quote byte) token {
 	return token{text: out, quoted: true, quote: quote}
 }
 
-// name reads on behind the first part of a table's name.
+// name reads on behind the first part of a table's name, which may be a dot: of the session's
+// database.
 func (w *words) name(schema []byte, first token) capture.TableID {
+	if !first.quoted && string(first.text) == "." {
+		first = w.next()
+	}
 	id := capture.TableID{Schema: string(schema), Name: string(first.text)}
 	w.skip()
 	if len(w.rest) > 0 && w.rest[0] == '.' {

@@ -126,6 +126,9 @@ type stream struct {
 	reader   rowReader
 	// skipped takes rows that are counted and not emitted.
 	skipped *capture.Batch
+	// op is how a row's operation goes into the checksum. A slice of its own would be an
+	// allocation a row.
+	op [2]byte
 
 	tx txState
 	// prepared are the rows of XA transactions that wait for their outcome.
@@ -201,12 +204,12 @@ func (s *Source) open(ctx context.Context, r capture.Resume, emit capture.EmitFu
 			return st, err
 		}
 	}
-	if err := s.refuse(st.srv); err != nil {
+	if err := s.refuse(ctx, st.catalog, st.srv); err != nil {
 		return st, err
 	}
 	if f := st.srv.unnamed(); f != nil {
 		st.nameless = true
-		s.log.Warn(f.What, "remedy", f.Remedy)
+		s.warn(f)
 	}
 	if err := st.lock(ctx); err != nil {
 		return st, err
@@ -297,6 +300,7 @@ func (st *stream) begin(ctx context.Context, r capture.Resume) error {
 		st.at.At, st.at.Began = start.end, 0
 	}
 	st.standAt()
+	st.received.Store(st.at.At.number())
 	if err := s.scan.start(start, st.srv); err != nil {
 		return err
 	}
@@ -385,13 +389,24 @@ func (st *stream) run(ctx context.Context) error {
 				return err
 			}
 		case mysql.ERR_HEADER:
-			return fmt.Errorf("the server stopped sending the log after %s: %w", st.read, explain(answerError(p)))
+			return fmt.Errorf("the server stopped sending the log after %s: %w", st.read, st.stopped(answerError(p)))
 		case mysql.EOF_HEADER:
 			return fmt.Errorf("the server ended the log after %s: it is shutting down", st.read)
 		default:
 			return st.unreadable(fmt.Sprintf("a packet of the unknown kind %d", p[0]))
 		}
 	}
+}
+
+// stopped explains why the server sends no more of the log. A crash of the server cuts a log
+// in the middle of an event, and MariaDB leaves it so. It goes on with the next file for
+// whoever asks for what follows the last whole transaction, so it is asked once more.
+func (st *stream) stopped(err error) error {
+	if strings.Contains(err.Error(), cutShort) && st.src.cutAt != st.read {
+		st.src.cutAt = st.read
+		return err
+	}
+	return explain(err)
 }
 
 // A header is that of an event:
@@ -458,7 +473,7 @@ func (st *stream) event(ctx context.Context, e []byte) error {
 	body := e[replication.EventHeaderSize:]
 	if st.checksums {
 		if len(body) < 4 || crc32.ChecksumIEEE(e[:len(e)-4]) != binary.LittleEndian.Uint32(e[len(e)-4:]) {
-			return fmt.Errorf("an event of the type %s after %s was damaged on its way: its checksum is wrong", h.typ, st.read)
+			return fmt.Errorf("%w: an event of the type %s after %s is damaged: its checksum is wrong; remedy: %s", capture.ErrUnreadable, h.typ, st.read, checkLog)
 		}
 	}
 	if st.checksums || h.typ == replication.FORMAT_DESCRIPTION_EVENT {
@@ -1056,7 +1071,7 @@ func (st *stream) truncate(ctx context.Context, id capture.TableID) error {
 func (st *stream) ask(ctx context.Context, f func(*conn) error) error {
 	err := f(st.catalog)
 	var my *mysql.MyError
-	if err == nil || errors.As(err, &my) || ctx.Err() != nil || errors.Is(err, capture.ErrUnreadable) {
+	if err == nil || errors.As(err, &my) || ctx.Err() != nil || errors.Is(err, capture.ErrUnreadable) || errors.Is(err, capture.ErrMisconfigured) {
 		return err
 	}
 	c, err := st.src.connectTo(ctx, st.srv)
@@ -1134,7 +1149,8 @@ func (st *stream) consume(id capture.TableID, op capture.Op, images []byte) (emi
 	tx := &st.tx
 	tx.done++
 	tx.ours = true
-	tx.crc = crc32.Update(tx.crc, castagnoli, []byte{byte(op), 0})
+	st.op[0] = byte(op)
+	tx.crc = crc32.Update(tx.crc, castagnoli, st.op[:])
 	tx.crc = crc32.Update(tx.crc, castagnoli, unsafe.Slice(unsafe.StringData(id.Schema), len(id.Schema)))
 	tx.crc = crc32.Update(tx.crc, castagnoli, unsafe.Slice(unsafe.StringData(id.Name), len(id.Name)))
 	tx.crc = crc32.Update(tx.crc, castagnoli, images)
@@ -1185,6 +1201,9 @@ func (st *stream) rowsEvent(ctx context.Context, h *header, body []byte) error {
 	}) {
 		t.plan.left, t.plan.unseen = nil, nil // MySQL leaves out nothing else
 		t.show(st.src.catalog)
+	}
+	if i := t.wasGenerated(&e); i >= 0 {
+		return st.readError(generatedError(t.plan.table, i, written))
 	}
 	// Rows that were emitted before are decoded for where they end.
 	b := st.batch
@@ -1288,22 +1307,56 @@ func imageError(t *capture.Table, i int) error {
 		"remedy: SET GLOBAL binlog_row_image = 'FULL', let no session set another one, and %s", capture.ErrUnreadable, t.Columns[i].Name, t.ID, readAnew)
 }
 
+// wasGenerated returns a column that is an ordinary one by the catalog, and of which the images of
+// a change show that MariaDB made its values then: both lack it, and the old row's has what no
+// binlog_row_image would have beside an ordinary column that it lacks. It returns -1 if there is none.
+func (t *logTable) wasGenerated(e *rowsEvent) int {
+	if !t.tm.mariadb || e.before == nil || e.after == nil {
+		return -1
+	}
+	blob := func(i int) bool {
+		switch t.tm.columns[i].typ {
+		case typeBlob, typeBlobCompressed, typeGeometry:
+			return true
+		}
+		return false
+	}
+	// MINIMAL leaves out all but the key, if there is one, and NOBLOB such columns outside of it.
+	full := func(blobs bool) bool {
+		for i := range t.tm.columns {
+			if carries(e.before, i) && (!blobs || blob(i)) && !slices.Contains(t.tm.key, i) {
+				return true
+			}
+		}
+		return len(t.tm.key) == 0
+	}
+	for i := range min(e.columns, len(t.tm.columns)) {
+		if !carries(e.before, i) && !carries(e.after, i) && t.plan.columns[i].values == written && !slices.Contains(t.left, i) && full(blob(i)) {
+			return i
+		}
+	}
+	return -1
+}
+
 // generatedError: MariaDB leaves a generated column out of an image that is not full, also where
 // what it is made of has changed.
 func generatedError(t *capture.Table, i int, v valueSource) error {
-	how := "is generated"
-	if v == untold {
+	how, remedy := "is generated", "SET GLOBAL binlog_row_image = 'FULL', let no session set another one, and "+readAnew
+	switch v {
+	case untold:
 		how = "may have been generated when the row was changed, since the catalog does not describe it alike any more"
+	case written:
+		how, remedy = "was a generated one when the row was changed, since all others of its kind are there", readAnew
 	}
-	return fmt.Errorf("%w: the log leaves column %q out of a changed row of %s, and the column %s, so that nothing tells whether its value has changed; "+
-		"remedy: SET GLOBAL binlog_row_image = 'FULL', let no session set another one, and %s", capture.ErrUnreadable, t.Columns[i].Name, t.ID, how, readAnew)
+	return fmt.Errorf("%w: the log leaves column %q out of a changed row of %s, and the column %s, so that nothing tells whether its value has changed; remedy: %s",
+		capture.ErrUnreadable, t.Columns[i].Name, t.ID, how, remedy)
 }
 
 // add appends a change of the open transaction to the batch.
 func (st *stream) add(op capture.Op, t *capture.Table, h *header, index int) *capture.Event {
 	tx := st.batchTx()
 	ev := st.batch.Add()
-	ev.Op, ev.Table, ev.Time, ev.Tx = op, t, st.tx.micros, tx
+	ev.Op, ev.Table, ev.Time, ev.Tx, ev.Ordinal = op, t, st.tx.micros, tx, st.tx.done
 	ev.Origin = st.originRow(h, index)
 	st.rows++
 	return ev

@@ -19,17 +19,31 @@ func expect(t *testing.T, got *tape, want ...string) {
 }
 
 // replayed runs the work, and compares what comes in one run, in a second one from the
-// past, and from every batch on.
+// past, and from every batch on, and what the changes are called.
 func (l *lab) replayed(work func(), want ...string) {
 	l.t.Helper()
 	r := l.start()
 	work()
 	whole := l.record(l.source(small), r)
 	expect(l.t, whole, want...)
-	expect(l.t, l.record(l.source(small), r), want...)
+	again := l.record(l.source(small), r)
+	expect(l.t, again, want...)
+	seen := map[string]bool{}
+	for i, name := range whole.names() {
+		if seen[name] || strings.HasPrefix(name, "/") || strings.HasSuffix(name, "/0") {
+			l.t.Errorf("%q is called %q, and so is another change", whole.lines()[i], name)
+		}
+		seen[name] = true
+	}
+	if !slices.Equal(again.names(), whole.names()) {
+		l.t.Errorf("in a second run changes are called otherwise:\n\t%q\n\t%q", again.names(), whole.names())
+	}
 	for i := range whole.pieces {
 		rest := l.record(l.source(small), whole.resume(i))
 		done := &tape{pieces: whole.pieces[:i+1]}
+		if got := append(done.names(), rest.names()...); !slices.Equal(got, whole.names()) {
+			l.t.Errorf("from batch %d on changes are called otherwise: %q", i, rest.names())
+		}
 		if got := append(done.lines(), rest.lines()...); !slices.Equal(got, whole.lines()) {
 			l.t.Errorf("from batch %d of %d on (%s) comes\n\t%s", i, len(whole.pieces), whole.pieces[i].end, strings.Join(rest.lines(), "\n\t"))
 		}

@@ -406,13 +406,15 @@ func isLiteral(s string) bool {
 
 // blurred reports whether COLUMN_DEFAULT may not show a literal as it is: the catalog is in
 // UTF-8 of up to three bytes and has a question mark for what that cannot say; of bytes MySQL
-// shows those before the first zero byte, and MariaDB before 11 what text they make.
+// shows those before the first zero byte, and MariaDB before 11 what text they make. A moment
+// MySQL shows as it was written, in the time zone of a session that nobody knows any more.
 func (f *columnFacts) blurred(mariadb bool) bool {
 	if f.fallback == nil || strings.Contains(f.extra, "DEFAULT_GENERATED") || mariadb && !strings.HasPrefix(*f.fallback, "'") {
 		return false
 	}
 	isBytes := f.charset == "" && (strings.Contains(f.columnType, "binary") || strings.Contains(f.columnType, "blob"))
-	return isBytes || strings.Contains(*f.fallback, "?")
+	isMoment := !mariadb && strings.HasPrefix(f.columnType, "timestamp")
+	return isBytes || isMoment || strings.Contains(*f.fallback, "?")
 }
 
 // literal reads a default. The value owns its memory.

@@ -76,6 +76,21 @@ func TestText_RowsThatAreCutAreErrors(t *testing.T) {
 	}
 }
 
+func TestText_WhatIsNoTextNamesTableAndColumn(t *testing.T) {
+	p, err := scanPlan(nil, &tableFacts{id: capture.TableID{Schema: "s", Name: "t"}, columns: []columnFacts{
+		{name: "v", columnType: "varchar(10)", charset: "utf8mb4"}, {name: "g", columnType: "char(5)", charset: "gbk"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := textReader{p: p}
+	for packet, want := range map[string]string{"\x03a\xffb\x00": "column v (varchar(10)) of s.t holds 3 bytes that are no text", "\x00\x02a\x81": "column g (char(5)) of s.t"} {
+		if row, _, err := r.row(new(capture.Batch), []byte(packet)); !errors.Is(err, capture.ErrUnreadable) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "61") {
+			t.Errorf("%x: %v, %v", packet, row, err)
+		}
+	}
+}
+
 func FuzzText(f *testing.F) {
 	p := textPlan(f)
 	for i, text := range []string{"-128", "18446744073709551615", "1.5", "00001.50", "\x01", "\x0f\xff", "2024-02-29", "-838:59:59.999", "2024-02-29 23:59:59.123456", "0000-00-00 00:00:00", "0000", "é", "x", "ab", "b", `{"a": [1e5, "x"]}`, "\x00\x00\x00\x00\x01\x01\x00\x00\x00"} {

@@ -142,6 +142,13 @@ var typeCases = []typeCase{
 	{decl: "longtext compressed", kind: capture.TypeString, values: []string{"repeat('日', 30000)", "'short'"}, only: "mariadb"},
 	{decl: "vector(3)", kind: capture.TypeHalfVector, values: []string{"STRING_TO_VECTOR('[1,2.5,-3]')"}, only: "mysql-9"},
 	{decl: "vector(3)", kind: capture.TypeHalfVector, values: []string{"VEC_FromText('[1,2.5,-3]')", "VEC_FromText('[0,0,0]')"}, only: "mariadb-11"},
+	{decl: "datetime(2)", kind: capture.TypeTimestamp, values: []string{"'2024-07-01 12:00:00.12'", "'1969-12-31 23:59:59.99'", "'0000-00-00'"}},
+	{decl: "datetime(4)", kind: capture.TypeTimestamp, values: []string{"'2024-07-01 12:00:00.1234'", "'1000-01-01 00:00:00.0001'"}},
+	{decl: "datetime(5)", kind: capture.TypeTimestamp, values: []string{"'2024-07-01 12:00:00.12345'", "'9999-12-31 23:59:59.99999'"}},
+	{decl: "timestamp(1) null", kind: capture.TypeTimestampTZ, values: []string{"'2024-11-03 06:30:00.1'", "'1970-01-01 00:00:01.9'"}},
+	{decl: "timestamp(4) null", kind: capture.TypeTimestampTZ, values: []string{"'2024-11-03 06:30:00.1234'", "'2038-01-19 03:14:07.9999'"}},
+	{decl: "timestamp(5) null", kind: capture.TypeTimestampTZ, values: []string{"'2024-11-03 06:30:00.12345'", "'0000-00-00'"}},
+	{decl: "time(5)", kind: capture.TypeTime, values: []string{"'-00:00:00.00001'", "'838:59:58.99999'", "'-838:59:58.99999'"}},
 }
 
 // jsonValues have no number that the server prints with an exponent, and no colon or
@@ -342,6 +349,13 @@ func print(v *capture.Value, t *capture.Type) string {
 // server find them.
 func record(t *testing.T, name string, l *typeLab, events []loggedEvent, rows []loggedRow) {
 	t.Helper()
+	writeEvents(t, "types-"+name+".events.zst", events)
+	writeTestdata(t, "types-"+name+".txt", []byte(strings.ReplaceAll(transcript(rows), l.db, "db")))
+}
+
+// writeEvents writes events for readEvents.
+func writeEvents(t *testing.T, name string, events []loggedEvent) {
+	t.Helper()
 	var log []byte
 	for _, e := range events {
 		log = append(append(log, eventHeader(e.typ, len(e.body))...), e.body...)
@@ -350,10 +364,13 @@ func record(t *testing.T, name string, l *typeLab, events []loggedEvent, rows []
 	if err != nil {
 		t.Fatal(err)
 	}
-	for suffix, data := range map[string][]byte{".events.zst": w.EncodeAll(log, nil), ".txt": []byte(strings.ReplaceAll(transcript(rows), l.db, "db"))} {
-		if err := os.WriteFile(filepath.Join("testdata", "types-"+name+suffix), data, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	writeTestdata(t, name, w.EncodeAll(log, nil))
+}
+
+func writeTestdata(t *testing.T, name string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join("testdata", name), data, 0o644); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -272,7 +272,7 @@ func bitsValue(b *capture.Batch, p []byte) capture.Value {
 func (c *cell) text(b *capture.Batch, p []byte) (capture.Value, error) {
 	out, ok := c.charset.text(b, p)
 	if !ok {
-		return capture.Value{}, &textError{c.charset.name, append([]byte(nil), p[:min(len(p), 32)]...)}
+		return capture.Value{}, &textError{c.charset.name, len(p)}
 	}
 	return capture.StringValue(out), nil
 }
@@ -280,11 +280,11 @@ func (c *cell) text(b *capture.Batch, p []byte) (capture.Value, error) {
 // A textError says that a string is not text of its character set.
 type textError struct {
 	charset string
-	begin   []byte
+	size    int // the bytes themselves are nobody's but the table's
 }
 
 func (e *textError) Error() string {
-	return fmt.Sprintf("bytes that are no text of its character set %s, beginning with 0x%x", e.charset, e.begin)
+	return fmt.Sprintf("%d bytes that are no text of its character set %s", e.size, e.charset)
 }
 
 // padded is BINARY(n) with the zeros at its end.

@@ -1,7 +1,6 @@
 package mysql
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -10,6 +9,7 @@ import (
 	"github.com/go-mysql-org/go-mysql/mysql"
 
 	"github.com/headwaterdb/headwater/capture"
+	"github.com/headwaterdb/headwater/snapshot"
 )
 
 // startKey is the key of our note in the checkpoint, which holds the place at which the
@@ -22,12 +22,9 @@ type scanState struct {
 	// waiting is the number of marks, read by Stream at every commit.
 	waiting atomic.Int32
 
-	mu sync.Mutex // guards what follows
-	// connected is closed once Stream has found its place.
-	connected chan struct{}
-	// ready is closed once views may be opened: the cut transaction of the checkpoint has
-	// passed, too.
-	ready   chan struct{}
+	gate *snapshot.Gate
+
+	mu      sync.Mutex // guards what follows
 	srv     *server
 	startAt place
 	need    demand
@@ -71,7 +68,7 @@ type scanStart struct {
 }
 
 func newScanState() *scanState {
-	return &scanState{connected: make(chan struct{}), ready: make(chan struct{})}
+	return &scanState{gate: snapshot.NewGate()}
 }
 
 // start prepares for a new Stream.
@@ -105,17 +102,14 @@ func (s *scanState) connect(wake func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wake = wake
-	close(s.connected)
+	s.gate.Connect()
 }
 
 // open lets views be opened.
 func (s *scanState) open() {
-	if s == nil {
-		return
+	if s != nil {
+		s.gate.Open()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.ready)
 }
 
 // stop makes everybody wait for the next Stream.
@@ -125,35 +119,9 @@ func (s *scanState) stop() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.connected, s.ready = renew(s.connected), renew(s.ready)
+	s.gate.Reset()
 	s.marks, s.wake = nil, nil
 	s.waiting.Store(0)
-}
-
-// renew returns a channel that is not closed.
-func renew(c chan struct{}) chan struct{} {
-	select {
-	case <-c:
-		return make(chan struct{})
-	default:
-		return c
-	}
-}
-
-// wait waits until Stream is connected, and for views until they may be opened.
-func (s *scanState) wait(ctx context.Context, forView bool) error {
-	s.mu.Lock()
-	c := s.connected
-	if forView {
-		c = s.ready
-	}
-	s.mu.Unlock()
-	select {
-	case <-c:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // present is the server that Stream reads from, and what the next view of it must hold.

@@ -146,14 +146,14 @@ func (st *stream) beginXA() {
 // hold keeps an event of the XA transaction at hand, if it is about a captured table.
 func (st *stream) hold(ctx context.Context, h *header, body []byte) error {
 	tables, id := st.tx.held.tables, tableMapID(body)
-	if h.typ == replication.TABLE_MAP_EVENT {
+	if _, known := tables[id]; h.typ == replication.TABLE_MAP_EVENT && !known {
 		tm, err := parseTableMap(body, st.srv.flavour == mariaDB)
 		if err != nil {
 			return st.readError(err)
 		}
 		tables[id] = st.src.captures(tm.table)
 		if tables[id] && !tm.named {
-			d, err := st.proven(ctx, tm.table)
+			d, err := st.proven(ctx, tm)
 			if err != nil {
 				return st.readError(err)
 			}

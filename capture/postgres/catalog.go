@@ -83,8 +83,8 @@ func (c *catalog) fromTable(ctx context.Context, conn asker, oid uint32, columns
 	return c.build(m, f), nil
 }
 
-// unmapped names the columns of a table whose types have no mapping, with the type.
-func (c *catalog) unmapped(ctx context.Context, conn *pgconn.PgConn, t *tableInfo) ([]string, error) {
+// current makes the definition of a table as its rows will be logged from now on.
+func (c *catalog) current(ctx context.Context, conn *pgconn.PgConn, srv *server, t *tableInfo) (*capture.Table, error) {
 	oid, err := parseOID(t.OID)
 	if err != nil {
 		return nil, err
@@ -93,23 +93,18 @@ func (c *catalog) unmapped(ctx context.Context, conn *pgconn.PgConn, t *tableInf
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog about %s: %w", t.ID, err)
 	}
-	var columns []relationColumn
+	m := &relationMessage{OID: oid, Table: t.ID}
 	for _, a := range f.attributes {
-		if t.Columns == nil || slices.Contains(t.Columns, a.Name) {
-			columns = append(columns, a.relationColumn)
+		// Servers before 18 list generated columns as published, and do not send them.
+		generated := a.generated && (t.Columns == nil || srv.major() < 18)
+		if !generated && (t.Columns == nil || slices.Contains(t.Columns, a.Name)) {
+			m.Columns = append(m.Columns, a.relationColumn)
 		}
 	}
-	if err := f.readTypes(ctx, unprepared{conn}, columns); err != nil {
+	if err := f.readTypes(ctx, unprepared{conn}, m.Columns); err != nil {
 		return nil, fmt.Errorf("read the catalog about %s: %w", t.ID, err)
 	}
-	var out []string
-	for i, col := range columns {
-		r := f.types.resolve(col.Type, col.Modifier, f.typeNames[i])
-		if r.Type.Unmapped || r.Type.Elem != nil && r.Type.Elem.Unmapped {
-			out = append(out, fmt.Sprintf("%q (%s)", col.Name, r.Type.Name))
-		}
-	}
-	return out, nil
+	return c.build(m, f).table, nil
 }
 
 // amend makes the definition which a row asks for that d does not describe: decodeTuple
@@ -175,7 +170,7 @@ func (c *catalog) intern(t *capture.Table) *capture.Table {
 
 // build puts a message, which fromTable makes up, and the catalog's facts together.
 func (c *catalog) build(m *relationMessage, f *facts) *tableDef {
-	t := &capture.Table{ID: m.Table, Columns: make([]capture.Column, len(m.Columns)), Origin: c.origin}
+	t := &capture.Table{ID: m.Table, PartOf: f.partOf, Columns: make([]capture.Column, len(m.Columns)), Origin: c.origin}
 	d := &tableDef{columns: make([]column, len(m.Columns))}
 	for i, mc := range m.Columns {
 		r := f.types.resolve(mc.Type, mc.Modifier, f.typeNames[i])
@@ -198,6 +193,7 @@ func (c *catalog) build(m *relationMessage, f *facts) *tableDef {
 // facts are what the catalog says about one table.
 type facts struct {
 	id         capture.TableID
+	partOf     []capture.TableID
 	attributes []attribute
 	indexes    []index // unique, without expressions; the primary key first, then by name
 	types      typeMap
@@ -280,6 +276,7 @@ func readFacts(ctx context.Context, conn asker, oid uint32) (*facts, error) {
 	rel := strconv.FormatUint(uint64(oid), 10)
 	// A NOT NULL that is not validated yet (PostgreSQL 18) does not hold for every row.
 	results, err := conn.queryAll(ctx, `SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = `+rel,
+		ancestorsOf(rel),
 		`SELECT a.attname, a.atttypid, a.atttypmod, a.attnum, a.attidentity <> '', a.attgenerated <> '',
 			a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint k
 				WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated),
@@ -294,15 +291,18 @@ func readFacts(ctx context.Context, conn asker, oid uint32) (*facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(results) != 3 {
-		return nil, fmt.Errorf("the server answers with %d results, want 3", len(results))
+	if len(results) != 4 {
+		return nil, fmt.Errorf("the server answers with %d results, want 4", len(results))
 	}
 	f := &facts{}
 	for _, r := range results[0] {
 		f.id = capture.TableID{Schema: r[0], Name: r[1]}
 	}
-	names := make(map[string]string)
 	for _, r := range results[1] {
+		f.partOf = append(f.partOf, capture.TableID{Schema: r[0], Name: r[1]})
+	}
+	names := make(map[string]string)
+	for _, r := range results[2] {
 		a := attribute{
 			relationColumn: relationColumn{Name: r[0]}, num: r[3], identity: r[4] == "t", generated: r[5] == "t",
 			notNull: r[6] == "t", expression: r[7], comment: r[8],
@@ -316,7 +316,7 @@ func readFacts(ctx context.Context, conn asker, oid uint32) (*facts, error) {
 		f.attributes = append(f.attributes, a)
 		names[a.num] = a.Name
 	}
-	for _, r := range results[2] {
+	for _, r := range results[3] {
 		x := index{name: r[0], primary: r[1] == "t", strict: r[2] == "t"}
 		for num := range strings.FieldsSeq(r[3]) {
 			x.columns = append(x.columns, names[num])
@@ -324,6 +324,12 @@ func readFacts(ctx context.Context, conn asker, oid uint32) (*facts, error) {
 		f.indexes = append(f.indexes, x)
 	}
 	return f, nil
+}
+
+// ancestorsOf is the SQL for the tables that one is a partition of, the nearest first.
+func ancestorsOf(oid string) string {
+	return `SELECT n.nspname, c.relname FROM pg_partition_ancestors(` + oid + `) WITH ORDINALITY a(relid, n)
+		JOIN pg_class c ON c.oid = a.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.relid <> ` + oid + ` ORDER BY a.n`
 }
 
 // readTypes reads the types of the columns, and what those are made of.

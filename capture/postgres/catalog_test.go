@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -246,6 +247,12 @@ func literal(t *testing.T, typ *capture.Type, v *capture.Value) string {
 		return fmt.Sprintf("'%d:%d:%d.%06d%c%02d:%02d:%02d'", us/hour, us%hour/minute, us%minute/second, us%second, sign, zone/3600, zone/60%60, zone%60)
 	case capture.Interval:
 		months, days, us := v.Interval()
+		switch {
+		case months == math.MaxInt32 && days == math.MaxInt32 && us == math.MaxInt64: // as the server stores it
+			return "interval 'infinity'"
+		case months == math.MinInt32 && days == math.MinInt32 && us == math.MinInt64:
+			return "interval '-infinity'"
+		}
 		return fmt.Sprintf("interval '%d months' + interval '%d days' + interval '%d hours' + interval '%d seconds' + interval '%d microseconds'", months, days, us/hour, us%hour/second, us%second)
 	case capture.Point:
 		x, y := v.Point()
@@ -275,14 +282,16 @@ func literal(t *testing.T, typ *capture.Type, v *capture.Value) string {
 	return ""
 }
 
-// served are types with values at their edges, and what the type comes to. Arrays of
+// A servedType is a type with values at its edges, and what the type comes to. Arrays of
 // each are read too.
-var served = []struct {
+type servedType struct {
 	typ    string
 	want   capture.Type
 	array  bool // whether arrays are mapped
 	values []string
-}{
+}
+
+var served = []servedType{
 	{"boolean", capture.Type{Kind: capture.TypeBool}, true, []string{"true", "false"}},
 	{"bit", capture.Type{Kind: capture.TypeBool, Name: "bit(1)"}, true, []string{"1", "0"}},
 	{"bit(1)", capture.Type{Kind: capture.TypeBool}, true, []string{"1"}},
@@ -357,6 +366,7 @@ var served = []struct {
 	{"polygon", unmappedType, false, []string{"((1,2),(3,4))"}},
 	{"tsquery", unmappedType, false, []string{"fat & rat"}},
 	{"pg_lsn", unmappedType, false, []string{"0/16B3748"}},
+	{"pg_snapshot", unmappedType, false, []string{"10:20:10,14"}},
 	{"txid_snapshot", unmappedType, false, []string{"10:20:10,14"}},
 	{"regclass", unmappedType, false, []string{"pg_catalog.pg_class"}},
 	{"regtype", unmappedType, false, []string{"integer"}},
@@ -368,6 +378,32 @@ var served = []struct {
 	{"refcursor", unmappedType, false, []string{"c"}},
 	{"int2vector", unmappedType, false, []string{"1 2"}},
 	{"oidvector", unmappedType, false, []string{"1 2"}},
+}
+
+// servedSince are types and values that older servers do not have.
+var servedSince = map[int][]servedType{
+	14: {
+		{"numeric", capture.Type{Kind: capture.TypeVarDecimal}, true, []string{"Infinity", "-Infinity"}},
+		{"int4multirange", unmappedType, false, []string{"{[1,3),[5,)}", "{}"}},
+		{"tstzmultirange", unmappedType, false, []string{"{[2024-01-01 00:00+02,infinity]}"}},
+	},
+	15: {
+		{"numeric(5,-2)", capture.Type{Kind: capture.TypeDecimal, Precision: 7}, true, []string{"12300", "-9999900", "0"}},
+		{"numeric(3,5)", capture.Type{Kind: capture.TypeDecimal, Precision: 3, Scale: 5}, true, []string{"0.00123", "-0.00999"}},
+	},
+	17: {
+		{"interval", capture.Type{Kind: capture.TypeInterval}, false, []string{"infinity", "-infinity"}},
+	},
+}
+
+func servedBy(version string) []servedType {
+	all := slices.Clone(served)
+	for since, types := range servedSince {
+		if major, err := strconv.Atoi(version); err == nil && major >= since {
+			all = append(all, types...)
+		}
+	}
+	return all
 }
 
 var unmappedType = capture.Type{Kind: capture.TypeText, Unmapped: true}
@@ -386,7 +422,8 @@ func TestCatalog_ReadsEveryType(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, version)
 			b.exec(servedTypes)
-			for i, c := range served {
+			types := servedBy(version)
+			for i, c := range types {
 				cols := "id int PRIMARY KEY, v " + c.typ + ", a " + c.typ + "[]"
 				b.exec(fmt.Sprintf("CREATE TABLE t%d (%s)", i, cols))
 				for j, v := range c.values {
@@ -399,7 +436,7 @@ func TestCatalog_ReadsEveryType(t *testing.T) {
 			batch := capture.NewBatch()
 			defer batch.Release()
 			events := b.log(batch)
-			for i, c := range served {
+			for i, c := range types {
 				b.checkType(batch, fmt.Sprintf("public.t%d", i), &c.want, c.typ, c.array, len(c.values), &events)
 			}
 		})
@@ -545,6 +582,9 @@ func TestCatalog_FindsTheKeys(t *testing.T) {
 				check(events[i], c.table, c.key, c.index, c.rowKey)
 			}
 			check(events[len(cases)], "leaf", []string{"id", "day"}, "", []string{"id", "day"})
+			if got := events[len(cases)].def.table.PartOf; !slices.Equal(got, []capture.TableID{{Schema: "public", Name: "root"}}) {
+				t.Errorf("leaf is a part of %v", got)
+			}
 			check(events[len(cases)+1], "root", []string{"id", "day"}, "", []string{"id", "day"})
 		})
 	}
@@ -705,12 +745,24 @@ func TestCatalog_IgnoresTheDatabasesSettings(t *testing.T) {
 			} {
 				b.exec("ALTER DATABASE " + name + " SET " + s)
 			}
-			conn, err := b.source().connect(t.Context(), false, nil)
-			if err != nil {
-				t.Fatal(err)
+			for _, replication := range []bool{true, false} {
+				conn, err := b.source().connect(t.Context(), replication, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer closeConn(conn)
+				// Rule R27. A machine may have no locale with another form of money, and
+				// what the log prints is printed by the replication connection.
+				settings := `SELECT split_part(current_setting('DateStyle'), ',', 1), ` + strings.Join([]string{
+					"current_setting('IntervalStyle')", "current_setting('TimeZone')",
+					"current_setting('extra_float_digits')", "current_setting('bytea_output')", "current_setting('lc_monetary')", "current_setting('client_encoding')",
+				}, ", ")
+				row, err := queryRow(t.Context(), conn, settings)
+				if want := []string{"ISO", "postgres", "UTC", "3", "hex", "C", "UTF8"}; err != nil || !slices.Equal(row, want) {
+					t.Errorf("replication %t: the settings are %q, want %q: %v", replication, row, want, err)
+				}
+				b.conn = conn
 			}
-			defer closeConn(conn)
-			b.conn = conn
 			again := b.define("t")
 			if again.table != first.table {
 				t.Errorf("the definition became\n%+v, was\n%+v", again.table, first.table)

@@ -22,6 +22,31 @@ func (s *Source) Check(ctx context.Context) error {
 	return errors.Join(c.findings...)
 }
 
+// Definitions returns the definitions of the captured tables as the catalog has them now,
+// those that are still to be published among them.
+func (s *Source) Definitions(ctx context.Context) ([]*capture.Table, error) {
+	c := &checker{src: s}
+	var err error
+	if c.conn, err = s.connect(ctx, false, nil); err != nil {
+		return nil, err
+	}
+	defer closeConn(c.conn)
+	for _, step := range []func(context.Context) error{c.server, c.publication} {
+		if err := step(ctx); err != nil {
+			return nil, fmt.Errorf("list the captured tables: %w", err)
+		}
+	}
+	var out []*capture.Table
+	for _, t := range c.willCapture() {
+		def, err := s.catalog.current(ctx, c.conn, c.srv, &t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, def)
+	}
+	return out, nil
+}
+
 // A checker collects findings. Its steps are methods, run in order; one that cannot
 // look because an earlier one found something says nothing.
 type checker struct {
@@ -152,7 +177,7 @@ func (c *checker) slot(ctx context.Context) error {
 			return nil
 		}
 		if sl.ActivePID != "" {
-			c.warn("stop the other headwater, or choose another slot", "slot %q is being read by process %s", c.src.cfg.Slot, sl.ActivePID)
+			c.warn("none, if that is this pipeline at work; else stop the other reader, or choose another slot", "slot %q is being read by process %s", c.src.cfg.Slot, sl.ActivePID)
 		}
 		if c.src.cfg.SlotFailover && c.srv.major() >= 17 && !sl.Failover {
 			c.warn("ALTER_REPLICATION_SLOT "+c.src.cfg.Slot+" (FAILOVER true), on a replication connection, while nobody reads the slot",
@@ -223,19 +248,35 @@ func (c *checker) publication(ctx context.Context) error {
 
 // coverage compares what the configuration names with what there is.
 func (c *checker) coverage(context.Context) error {
-	ids := make([]capture.TableID, len(c.tables))
-	for i, t := range c.tables {
-		ids[i] = t.ID
-	}
-	for i, hit := range c.src.filter.Included(ids) {
-		if !hit {
-			c.warn("", "tables.include: %q matches no table", c.src.cfg.Tables.Include[i])
-		}
+	for _, f := range c.src.uncovered(c.tables) {
+		c.findings = append(c.findings, f)
 	}
 	if len(c.willCapture()) == 0 {
-		c.warn("", "no table is captured")
+		c.findings = append(c.findings, noTable)
 	}
 	return nil
+}
+
+// noTable is what to say when nothing can come.
+var noTable = &capture.Finding{What: "no table is captured", Warning: true}
+
+// uncovered says which globs match none of the database's tables.
+func (s *Source) uncovered(tables []tableInfo) []*capture.Finding {
+	all := make([]capture.TableID, len(tables))
+	for i, t := range tables {
+		all[i] = t.ID
+	}
+	there := "and the database has none"
+	if len(tables) > 0 {
+		there = "and those of the database are " + some(ids(tables))
+	}
+	var out []*capture.Finding
+	for i, hit := range s.filter.Included(all) {
+		if !hit {
+			out = append(out, &capture.Finding{What: fmt.Sprintf("tables.include: %q matches no table, %s", s.cfg.Tables.Include[i], there), Warning: true})
+		}
+	}
+	return out
 }
 
 // willCapture picks the tables that are captured once the publication is as it should.
@@ -260,7 +301,7 @@ func (c *checker) rows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var unreadable, keyless, hidden []string
+	var unreadable, unreadableIn, keyless, hidden []string
 	for _, t := range tables {
 		k := keys[t.OID]
 		if k == nil {
@@ -274,15 +315,16 @@ func (c *checker) rows(ctx context.Context) error {
 		}
 		if !t.Readable {
 			unreadable = append(unreadable, quoteTable(t.ID))
+			unreadableIn = append(unreadableIn, quoteIdent(t.ID.Schema))
 		}
 		if k.Policies {
 			hidden = append(hidden, t.ID.String())
 		}
-		unmapped, err := c.src.catalog.unmapped(ctx, c.conn, &t)
+		def, err := c.src.catalog.current(ctx, c.conn, c.srv, &t)
 		if err != nil {
 			return err
 		}
-		if len(unmapped) > 0 {
+		if unmapped := unmappedColumns(def); len(unmapped) > 0 {
 			c.warn("", "types without a mapping: %s of %s; unknown.types says what becomes of them", some(unmapped), t.ID)
 		}
 		if len(k.Generated) > 0 && !(c.pub != nil && c.pub.Generated) {
@@ -290,7 +332,9 @@ func (c *checker) rows(ctx context.Context) error {
 		}
 	}
 	if len(unreadable) > 0 {
-		remedy := "GRANT SELECT ON " + strings.Join(unreadable, ", ") + " TO " + c.user + ", and USAGE on their schemas"
+		slices.Sort(unreadableIn)
+		remedy := "GRANT SELECT ON " + strings.Join(unreadable, ", ") + " TO " + c.user +
+			"; GRANT USAGE ON SCHEMA " + strings.Join(slices.Compact(unreadableIn), ", ") + " TO " + c.user
 		if c.src.scan != nil {
 			c.fault(remedy, "the user must not read %s, whose rows are to be read", some(unreadable))
 		} else {
@@ -305,6 +349,17 @@ func (c *checker) rows(ctx context.Context) error {
 		c.fault("ALTER ROLE "+c.user+" BYPASSRLS", "row-level security hides rows of %s from the user, and the log does not", some(hidden))
 	}
 	return nil
+}
+
+// unmappedColumns names the columns whose types have no mapping, with the type.
+func unmappedColumns(t *capture.Table) []string {
+	var out []string
+	for i := range t.Columns {
+		if typ := &t.Columns[i].Type; typ.Unmapped || typ.Elem != nil && typ.Elem.Unmapped {
+			out = append(out, fmt.Sprintf("%q (%s)", t.Columns[i].Name, typ.Name))
+		}
+	}
+	return out
 }
 
 // tableKeys is what identifies the rows of a table.
@@ -416,13 +471,20 @@ func (k *tableKeys) refusal(t *tableInfo) *capture.Finding {
 	}
 }
 
-// refuse returns what keeps captured tables from being captured exactly.
+// refuse returns what keeps captured tables from being captured exactly, and logs what may have been
+// meant otherwise.
 func (s *Source) refuse(ctx context.Context, conn *pgconn.PgConn, srv *server) error {
 	tables, err := s.readTables(ctx, conn, srv)
 	if err != nil {
 		return err
 	}
-	tables = s.captured(tables)
+	warnings := s.uncovered(tables)
+	if tables = s.captured(tables); len(tables) == 0 {
+		warnings = append(warnings, noTable)
+	}
+	for _, f := range warnings {
+		s.log.Warn(f.What)
+	}
 	keys, err := readKeys(ctx, conn, tables)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,6 +103,32 @@ func TestCheck_FindsEverythingAtOnce(t *testing.T) {
 	})
 }
 
+// A glob that matches nothing, and a publication that lacks a table, would else look like tables in
+// which nothing happens.
+func TestStream_SaysWhatWillNotCome(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "18")
+	l.exec(`CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE parts (id int PRIMARY KEY)`, `CREATE PUBLICATION headwater FOR TABLE parts`)
+	for _, c := range []struct {
+		include, want []string
+	}{
+		{[]string{"public.order"}, []string{`"public.order" matches no table, and those of the database are public.orders, public.parts`, "no table is captured"}},
+		{nil, []string{"the publication lacks tables", `ALTER PUBLICATION "headwater" ADD TABLE ONLY "public"."orders"`}},
+	} {
+		var said strings.Builder
+		s := l.source(func(cfg *Config) { cfg.PublicationMode, cfg.Tables.Include = PublicationExisting, c.include })
+		s.log = slog.New(slog.NewTextHandler(&said, nil))
+		if err := l.follow(s, capture.Resume{}, func(piece) error { return errEnough }); !errors.Is(err, errEnough) {
+			t.Errorf("%q: got %v", c.include, err)
+		}
+		for _, want := range c.want {
+			if log := strings.ReplaceAll(said.String(), `\"`, `"`); !strings.Contains(log, want) {
+				t.Errorf("%q: the log does not say %q:\n%s", c.include, want, log)
+			}
+		}
+	}
+}
+
 func TestCheck_NamesWhatTheUserMayNot(t *testing.T) {
 	for _, version := range []string{"13", "18"} {
 		l := newLab(t, version)
@@ -178,6 +205,43 @@ func TestConnect_SaysInOneSentenceWhatIsWrong(t *testing.T) {
 		if err := s.Verify(t.Context(), capture.Resume{}); !errors.Is(err, capture.ErrMisconfigured) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("Verify: %v, want %q", err, c.want)
 		}
+	}
+}
+
+// Definitions are known before the first start, and are those of the rows afterwards.
+func TestDefinitions_AreThoseOfWhatIsCaptured(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "15")
+	l.exec(`CREATE TABLE root (id int PRIMARY KEY, ssn text) PARTITION BY RANGE (id); CREATE TABLE mid PARTITION OF root FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id)`,
+		`CREATE TABLE leaf PARTITION OF mid FOR VALUES FROM (0) TO (5)`, `CREATE TABLE g (id int PRIMARY KEY, b int GENERATED ALWAYS AS (id * 2) STORED, "Größe" text)`, `CREATE TABLE other (id int PRIMARY KEY)`)
+	s := l.source(func(c *Config) { c.Tables.Include = []string{"public.root", "public.g"} })
+	list := func() (got string) {
+		t.Helper()
+		tables, err := s.Definitions(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range tables {
+			got += fmt.Sprint(d.ID, " ", d.PartOf)
+			for i := range d.Columns {
+				got += " " + d.Columns[i].Name
+			}
+			got += fmt.Sprintln(d.Key)
+		}
+		return got
+	}
+	const want = "public.g [] id Größe[0]\npublic.leaf [public.mid public.root] id ssn[0]\n"
+	if got := list(); got != want {
+		t.Errorf("before the first start\n%swant\n%s", got, want)
+	}
+	first := l.record(s, capture.Resume{}, 0)
+	if got := list(); got != want {
+		t.Errorf("after it\n%swant\n%s", got, want)
+	}
+	l.exec(`INSERT INTO root VALUES (1, 'x')`)
+	second := l.record(s, first.last(), l.head())
+	if got, want := strings.Join(second.lines(), "; "), `insert public.leaf id=int:1 ssn="x"; commit`; got != want {
+		t.Errorf("the log holds %s, want %s", got, want)
 	}
 }
 

@@ -159,7 +159,7 @@ func TestFailover_ASlotThatWasNotSyncedStops(t *testing.T) {
 	p.standby.until(`SELECT pg_last_wal_replay_lsn() >= '` + head.String() + `'`)
 	p.fail(t)
 	says(t, "after the promotion", p.standby.source(small).Verify(t.Context(), second.last()), capture.ErrPositionLost,
-		"did not come along", "remedy: reset the pipeline's checkpoint", "slot_failover")
+		"did not come along", "remedy: run headwater checkpoint reset", "slot_failover")
 }
 
 func TestFailover_AStandbyThatLacksWhatWasPublishedStops(t *testing.T) {

@@ -121,6 +121,7 @@ type piece struct {
 	end     capture.Position
 	inTx    *capture.InTx
 	lines   []string
+	places  []string // of the lines: commit and ordinal
 	entries map[string][]byte
 }
 
@@ -134,6 +135,15 @@ func (t *tape) lines() []string {
 	var out []string
 	for _, p := range t.pieces {
 		out = append(out, p.lines...)
+	}
+	return out
+}
+
+// places are those of the lines.
+func (t *tape) places() []string {
+	var out []string
+	for _, p := range t.pieces {
+		out = append(out, p.places...)
 	}
 	return out
 }
@@ -202,6 +212,11 @@ func pieceOf(b *capture.Batch) piece {
 		}
 		if line := textOf(ev); line != "" {
 			p.lines = append(p.lines, line)
+			place := ""
+			if ev.Tx != nil {
+				place = fmt.Sprintf("%s/%d", ev.Tx.Commit, ev.Ordinal)
+			}
+			p.places = append(p.places, place)
 		}
 	}
 	return p

@@ -162,7 +162,8 @@ func (s *Source) ensurePublication(ctx context.Context, conn *pgconn.PgConn, srv
 	}
 	if s.cfg.PublicationMode == PublicationExisting || srv.InRecovery {
 		if pub != nil {
-			return nil // it lacks tables: Check says so
+			s.log.Warn("the publication lacks tables that are to be captured, and nothing comes of them", "publication", s.cfg.Publication, "remedy", sql)
+			return nil
 		}
 		// PostgreSQL 18 would stream nothing, silently.
 		return fmt.Errorf("%w: there is no publication %q; remedy: %s", capture.ErrMisconfigured, s.cfg.Publication, sql)

@@ -22,8 +22,8 @@ type Scanner struct {
 	src *Source
 
 	mu sync.Mutex // guards idle
-	// idle is a connection that the last view gave back, nil when there is none.
-	idle *scanConn
+	// idle are connections that views gave back: at most maxIdle.
+	idle []*scanConn
 }
 
 var _ snapshot.Scanner = (*Scanner)(nil)
@@ -76,7 +76,7 @@ const (
 
 // View opens a view of t that holds every transaction emitted before the call.
 func (s *Scanner) View(ctx context.Context, t snapshot.Target) (snapshot.View, error) {
-	if err := s.src.scan.wait(ctx, true); err != nil {
+	if err := s.src.scan.gate.OpenForViews(ctx); err != nil {
 		return nil, err
 	}
 	need := s.src.scan.demand()
@@ -142,7 +142,7 @@ func (v *view) begin(ctx context.Context) error {
 	name := quoteTable(v.target.ID)
 	var row []string
 	err := v.scanner.src.blockable(ctx, v.conn.PgConn, "locking the table "+v.target.ID.String()+" for reading", func(ctx context.Context) (err error) {
-		row, err = queryRow(ctx, v.conn.PgConn, `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ONLY `+name+` IN ACCESS SHARE MODE;
+		row, err = queryRow(ctx, v.conn.PgConn, `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE `+name+` IN ACCESS SHARE MODE;
 			SELECT pg_current_snapshot(), `+quoteLiteral(name)+`::regclass::oid, `+serverTime+`,
 				CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END`)
 		return err
@@ -449,7 +449,7 @@ func (v *view) amend(ctx context.Context, c *snapshot.Chunk, outdated *outdatedE
 
 // Tables lists the captured tables once Stream has made sure of the publication.
 func (s *Scanner) Tables(ctx context.Context) ([]snapshot.Target, error) {
-	if err := s.src.scan.wait(ctx, false); err != nil {
+	if err := s.src.scan.gate.Connected(ctx); err != nil {
 		return nil, err
 	}
 	var tables []tableInfo

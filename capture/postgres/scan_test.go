@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/headwaterdb/headwater/capture"
 	"github.com/headwaterdb/headwater/integration/servers"
@@ -74,7 +75,7 @@ func (r *running) connected() {
 	r.l.t.Helper()
 	limit, cancel := context.WithTimeout(r.l.t.Context(), 2*time.Minute)
 	defer cancel()
-	if err := r.src.scan.wait(limit, false); err != nil {
+	if err := r.src.scan.gate.Connected(limit); err != nil {
 		r.end()
 		r.l.t.Fatalf("the stream does not start: %v", r.tape.err)
 	}
@@ -370,25 +371,6 @@ func TestScanner_ReadsAKeylessTableInParts(t *testing.T) {
 	}
 }
 
-func TestScanner_ReadsWhatThePublicationPublishes(t *testing.T) {
-	for _, version := range []string{"15", "18"} {
-		l := newLab(t, version)
-		l.exec(`CREATE TABLE k (id int PRIMARY KEY, "Secret" text, v text); CREATE TABLE parent (id int PRIMARY KEY); CREATE TABLE child () INHERITS (parent)`,
-			`ALTER TABLE child ADD PRIMARY KEY (id)`,
-			`INSERT INTO k VALUES (1, 's', 'a'), (2, 's', 'b'), (3, 's', NULL)`, `INSERT INTO parent VALUES (1)`, `INSERT INTO child VALUES (2)`,
-			`CREATE PUBLICATION headwater FOR TABLE k (id, v) WHERE (id <> 2), ONLY parent, child`)
-		r := l.start(capture.Resume{})
-		for name, want := range map[string][]string{
-			"public.k": {`read public.k id="1" v="a"`, `read public.k id="3" v=null`}, "public.parent": {`read public.parent id="1"`}, "public.child": {`read public.child id="2"`},
-		} {
-			got, _ := r.read(name, 1<<20, true)
-			if len(got) != len(want) {
-				t.Errorf("PostgreSQL %s: got %q, want %q", version, got, want)
-			}
-		}
-	}
-}
-
 func TestScanner_RowsCarryThePositionOfTheFirstStart(t *testing.T) {
 	l := newLab(t, "15")
 	l.exec(tables, `INSERT INTO t VALUES (1, 'a')`)
@@ -571,6 +553,24 @@ func TestView_WaitsForWhatWasEmittedToBecomeVisible(t *testing.T) {
 					t.Error("the slot delivered the transaction: the test does not test what it should")
 				}
 			})
+			t.Run("at resume, inside of it", func(t *testing.T) {
+				l.exec(`UPDATE t SET v = 'old'`)
+				slot := func(c *Config) { c.Slot = "inside" }
+				r := l.start(capture.Resume{}, small, slot)
+				_ = r.view("public.t").Close()
+				show := l.invisible(`UPDATE t SET v = 'cut'; INSERT INTO u SELECT generate_series(1, 2000)`)
+				r.await("public.u id=int:2000")
+				r.end()
+				cut := slices.IndexFunc(r.tape.pieces, func(p piece) bool { return p.inTx != nil })
+				if cut < 0 {
+					t.Fatal("the transaction was not cut")
+				}
+				r = l.start(r.tape.resume(cut), small, slot)
+				v := r.waits("public.t", show)
+				if got := readAll(t, v, r.target("public.t")); !strings.Contains(got, "cut") {
+					t.Errorf("read %s", got)
+				}
+			})
 			for _, forget := range []bool{false, true} {
 				t.Run(fmt.Sprintf("at resume, list lost %v", forget), func(t *testing.T) {
 					l.exec(`UPDATE t SET v = 'old'`)
@@ -595,6 +595,66 @@ func TestView_WaitsForWhatWasEmittedToBecomeVisible(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// The window of a view knows nothing of changes that were published before a restart.
+func TestView_OpensBehindTheTransactionThatWasCut(t *testing.T) {
+	l := newLab(t, "15")
+	l.exec(tables)
+	first := l.record(l.source(small), capture.Resume{}, 0)
+	l.exec(`INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 500) g`)
+	whole := l.record(l.source(small), first.last(), l.head())
+	cut := slices.IndexFunc(whole.pieces, func(p piece) bool { return p.inTx != nil })
+	if cut < 0 || whole.pieces[cut+1].inTx == nil {
+		t.Fatal("the transaction was not cut twice")
+	}
+	l.idle()
+
+	s := l.source(small)
+	scan := s.Scanner()
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	once := sync.OnceFunc(func() { close(inside) })
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.Stream(ctx, whole.resume(cut), func(b *capture.Batch) error {
+			defer b.Release()
+			if b.InTx != nil {
+				once()
+				<-goOn
+			}
+			return nil
+		})
+	}()
+	defer func() { stop(); <-ended }()
+	select {
+	case <-inside:
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("the stream ended: %v", err)
+	}
+	targets, err := scan.Tables(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan error, 1)
+	go func() {
+		v, err := scan.View(t.Context(), targets[0])
+		if err == nil {
+			err = v.Close()
+		}
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		t.Errorf("a view opened inside of the transaction: %v", err)
+		opened <- err
+	case <-time.After(300 * time.Millisecond):
+	}
+	close(goOn)
+	if err := <-opened; err != nil {
+		t.Error(err)
 	}
 }
 
@@ -629,7 +689,7 @@ func TestView_KnowsItsTransactions(t *testing.T) {
 	}
 }
 
-func TestView_LocksBeforeItLooks(t *testing.T) {
+func TestView_HoldsItsLockUntilItIsClosed(t *testing.T) {
 	l := newLab(t, "15")
 	l.exec(tables, `INSERT INTO t SELECT g, 'v' FROM generate_series(1, 1000) g`)
 	r := l.start(capture.Resume{}, small)
@@ -657,6 +717,54 @@ func TestView_LocksBeforeItLooks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// Rows of partitions go by the name of their root, and are locked with it.
+func TestView_LocksPartitionsBeforeItReadsThem(t *testing.T) {
+	l := newLab(t, "13")
+	l.exec(parted, `CREATE PUBLICATION headwater FOR TABLE "Pärt" WITH (publish_via_partition_root = true)`)
+	r := l.start(capture.Resume{}, func(c *Config) { c.PublicationMode = PublicationExisting })
+	v := r.view("public.Pärt")
+	defer func() { _ = v.Close() }()
+	_, err := l.connect().Exec(t.Context(), `SET lock_timeout = '10ms'; TRUNCATE low`)
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || pg.Code != "55P03" { // lock_not_available
+		t.Errorf("a partition is emptied beside an open view: %v", err)
+	}
+}
+
+// A rewrite leaves nothing for a snapshot that is older than its end, so the lock comes
+// first.
+func TestView_WaitsForARewriteBeforeItLooks(t *testing.T) {
+	eachVersion(t, func(t *testing.T, version string) {
+		l := newLab(t, version)
+		l.exec(tables, `INSERT INTO t SELECT g, 'v' FROM generate_series(1, 1000) g`)
+		r := l.start(capture.Resume{}, small)
+		target := r.target("public.t")
+		x := l.transaction()
+		x.exec(`BEGIN; ALTER TABLE t ALTER id TYPE bigint`)
+		read := make(chan string, 1)
+		go func() {
+			v, err := r.scan.View(t.Context(), target)
+			if err != nil {
+				read <- err.Error()
+				return
+			}
+			defer v.Close()
+			c, err := v.Scan(t.Context(), target, nil, 1<<20)
+			if err != nil {
+				read <- err.Error()
+				return
+			}
+			defer c.Release()
+			read <- fmt.Sprint(c.Rows)
+		}()
+		l.until(`SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 't'::regclass`)
+		x.commit()
+		if got := <-read; got != "1000" {
+			t.Errorf("read %s rows, want 1000", got)
+		}
+	})
 }
 
 func TestView_OfAnotherIncarnationIsRefused(t *testing.T) {

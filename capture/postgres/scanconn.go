@@ -94,25 +94,34 @@ func (s *Scanner) on(ctx context.Context, f func(*scanConn) error) (*scanConn, e
 	}
 }
 
-// take takes the idle connection, if there is one.
+// take takes an idle connection, if there is one.
 func (s *Scanner) take() *scanConn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := s.idle
-	s.idle = nil
+	if len(s.idle) == 0 {
+		return nil
+	}
+	c := s.idle[len(s.idle)-1]
+	s.idle = s.idle[:len(s.idle)-1]
 	return c
 }
 
-// release keeps a connection for the next view.
+// maxIdle is one connection for the view that is read and one for the next.
+const maxIdle = 2
+
+// release keeps a connection for a later view.
 func (s *Scanner) release(c *scanConn) {
-	s.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.idle = c
+	if len(s.idle) >= maxIdle {
+		closeConn(c.PgConn)
+		return
+	}
+	s.idle = append(s.idle, c)
 }
 
 func (s *Scanner) close() {
-	if c := s.take(); c != nil {
+	for c := s.take(); c != nil; c = s.take() {
 		closeConn(c.PgConn)
 	}
 }

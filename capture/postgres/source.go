@@ -341,7 +341,7 @@ func (s *Source) usable(sl *slot, srv *server) error {
 		return fmt.Errorf("%w: slot %q belongs to database %q and the url names %q; remedy: choose another name for slot", capture.ErrMisconfigured, name, sl.Database, srv.DatabaseName)
 	case sl.Lost != "":
 		return fmt.Errorf("%w: the server has invalidated slot %q (%s): changes after %s are no longer to be had; "+
-			"remedy: drop the slot by SELECT pg_drop_replication_slot(%s), reset the pipeline's checkpoint, and let it read the tables again; see max_slot_wal_keep_size",
+			"remedy: drop the slot by SELECT pg_drop_replication_slot(%s), then "+readAgain+"; see max_slot_wal_keep_size",
 			capture.ErrPositionLost, name, sl.Lost, sl.Confirmed, quoteLiteral(name))
 	case sl.Synced && srv.InRecovery:
 		return fmt.Errorf("the server is a standby, whose copy of slot %q can be read once it is promoted; %s", name, namePrimary)
@@ -425,7 +425,7 @@ func (s *Source) verify(ctx context.Context, repl *pgconn.PgConn, srv *server, s
 		return position{}, fmt.Errorf("the server is a standby without slot %q: waiting for it to take the slot over; %s", s.cfg.Slot, namePrimary)
 	case sl == nil && at.Source.Timeline < srv.Timeline:
 		return lost("replication slot %q did not come along when the server was promoted, and the changes after %s are lost with it; "+
-			"remedy: reset the pipeline's checkpoint and let it read the tables again; slot_failover keeps the slot on standbys that have sync_replication_slots", s.cfg.Slot, at.End)
+			"remedy: "+readAgain+"; slot_failover keeps the slot on standbys that have sync_replication_slots", s.cfg.Slot, at.End)
 	case sl == nil:
 		return lost("replication slot %q is gone, and with it the changes after %s; remedy: "+readAgain, s.cfg.Slot, at.End)
 	case sl.Confirmed > at.End:

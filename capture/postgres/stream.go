@@ -376,8 +376,8 @@ func (s *Source) explainRead(table capture.TableID, err error) error {
 	}
 	switch pg.Code {
 	case "42501": // insufficient_privilege
-		return fmt.Errorf("%w: %w; remedy: GRANT SELECT ON %s TO %s, USAGE on its schema, and BYPASSRLS where row-level security hides rows",
-			capture.ErrMisconfigured, err, quoteTable(table), s.cfg.user())
+		return fmt.Errorf("%w: %w; remedy: GRANT SELECT ON %s TO %s; GRANT USAGE ON SCHEMA %[5]s TO %[4]s; and BYPASSRLS where row-level security hides rows",
+			capture.ErrMisconfigured, err, quoteTable(table), s.cfg.user(), quoteIdent(table.Schema))
 	case "22021", "22P05": // character_not_in_repertoire, untranslatable_character
 		return fmt.Errorf("%w: %w; remedy: repair the text in the table, or exclude the table", capture.ErrUnreadable, err)
 	}
@@ -386,7 +386,7 @@ func (s *Source) explainRead(table capture.TableID, err error) error {
 
 const (
 	// readAgain ends a remedy.
-	readAgain = "reset the pipeline's checkpoint and let it read the tables again"
+	readAgain = "run headwater checkpoint reset, after which the next start reads the tables again"
 	// publishAgain is the remedy where the log goes by without a publication.
 	publishAgain = "create the publication, drop the slot, " + readAgain + ": a publication must be older than the slot"
 )
@@ -670,8 +670,7 @@ func (st *stream) captures(ctx context.Context, m *relationMessage) (bool, error
 	}
 	var rows [][]string
 	err := st.ask(ctx, func(conn *pgconn.PgConn) (err error) {
-		rows, err = query(ctx, conn, fmt.Sprintf(`SELECT n.nspname, c.relname FROM pg_partition_ancestors(%d) a
-			JOIN pg_class c ON c.oid = a.relid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.relid <> %d`, m.OID, m.OID))
+		rows, err = query(ctx, conn, ancestorsOf(strconv.FormatUint(uint64(m.OID), 10)))
 		return err
 	})
 	if err != nil {
@@ -798,6 +797,7 @@ func (st *stream) add(lsn LSN, op capture.Op, t *capture.Table) *capture.Event {
 	ev := st.batch.Add()
 	ev.Op, ev.Table, ev.Time, ev.Tx = op, t, st.tx.micros, tx
 	ev.Origin, ev.Sequence = st.originRow(capture.IntValue(int64(st.tx.xid)), lsn), st.sequence(lsn)
+	ev.Ordinal = st.tx.done
 	st.rows++
 	return ev
 }
@@ -905,6 +905,8 @@ func (st *stream) batchTx() *capture.Tx {
 	if tx.inBatch == nil {
 		id := strconv.AppendUint(st.batch.Alloc(10)[:0], uint64(tx.xid), 10)
 		tx.inBatch = st.batch.Tx(unsafe.String(&id[0], len(id)), uint64(tx.xid))
+		at := appendLSN(st.batch.Alloc(17)[:0], tx.final)
+		tx.inBatch.Commit = unsafe.String(&at[0], len(at))
 	}
 	if !tx.emitted {
 		tx.emitted = true

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"github.com/headwaterdb/headwater/capture"
+	"github.com/headwaterdb/headwater/snapshot"
 )
 
 // Keys of our notes in the checkpoint.
@@ -116,12 +116,9 @@ type scanState struct {
 	// waiting is the number of marks, read by Stream at every commit.
 	waiting atomic.Int32
 
-	mu sync.Mutex // guards what follows
-	// connected is closed once replication has begun.
-	connected chan struct{}
-	// ready is closed once views may be opened: replication has begun, and the cut
-	// transaction of the checkpoint has passed.
-	ready   chan struct{}
+	gate *snapshot.Gate
+
+	mu      sync.Mutex // guards what follows
 	srv     *server
 	wake    func()
 	startAt LSN // startNote.LSN
@@ -166,7 +163,7 @@ type scanStart struct {
 }
 
 func newScanState() *scanState {
-	return &scanState{connected: make(chan struct{}), ready: make(chan struct{})}
+	return &scanState{gate: snapshot.NewGate()}
 }
 
 // start begins tracking for a new Stream.
@@ -227,22 +224,16 @@ func (s *scanState) load(entries map[string][]byte, note *startNote) error {
 
 // connect says that replication has begun.
 func (s *scanState) connect() {
-	if s == nil {
-		return
+	if s != nil {
+		s.gate.Connect()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.connected)
 }
 
 // open lets views be opened.
 func (s *scanState) open() {
-	if s == nil {
-		return
+	if s != nil {
+		s.gate.Open()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.ready)
 }
 
 // stop makes everybody wait for the next Stream.
@@ -252,35 +243,9 @@ func (s *scanState) stop() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.connected, s.ready = renew(s.connected), renew(s.ready)
+	s.gate.Reset()
 	s.marks, s.running = nil, false
 	s.waiting.Store(0)
-}
-
-// renew returns a channel that is not closed.
-func renew(c chan struct{}) chan struct{} {
-	select {
-	case <-c:
-		return make(chan struct{})
-	default:
-		return c
-	}
-}
-
-// wait waits until Stream is connected, and for views until they may be opened.
-func (s *scanState) wait(ctx context.Context, forView bool) error {
-	s.mu.Lock()
-	c := s.connected
-	if forView {
-		c = s.ready
-	}
-	s.mu.Unlock()
-	select {
-	case <-c:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // server is what Stream reads from.

@@ -24,7 +24,8 @@ func checkCommand() *cobra.Command {
 		Short: "Say what is missing, each with what mends it",
 		Long: `Read the configuration file, then ask the database, the brokers and the registry, and
 print everything that would keep the pipeline from working at once, each with the SQL or
-command that mends it. Nothing is changed anywhere. Exit code 3 when there is a problem;
+command that mends it; when nothing would, ask whether the database's log still reaches back
+to the checkpoint. Nothing is changed anywhere. Exit code 3 when there is a problem;
 warnings alone leave 0.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -59,14 +60,19 @@ warnings alone leave 0.`,
 // warnings.
 func printFindings(out io.Writer, found map[string]error) error {
 	problems, warnings := 0, 0
-	for _, of := range []string{"database", "kafka", "registry"} {
-		all := flatten(found[of])
+	for _, of := range []string{"database", "columns", "kafka", "registry", "checkpoint"} {
+		err, asked := found[of]
+		if !asked {
+			continue
+		}
+		all := flatten(err)
 		if len(all) == 0 {
 			fmt.Fprintf(out, "%s: ok\n", of)
 			continue
 		}
 		for _, err := range all {
-			kind, text, remedy := "problem", err.Error(), ""
+			kind := "problem"
+			text, remedy, _ := strings.Cut(err.Error(), "; remedy: ")
 			var f *capture.Finding
 			if errors.As(err, &f) {
 				text, remedy = f.What, f.Remedy

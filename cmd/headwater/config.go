@@ -26,6 +26,7 @@ type Config struct {
 	Name     string          `yaml:"name"`
 	Source   SourceConfig    `yaml:"source"`
 	Tables   capture.Tables  `yaml:"tables"`
+	Columns  capture.Columns `yaml:"columns"`
 	Snapshot snapshot.Config `yaml:"snapshot"`
 	Topics   TopicsConfig    `yaml:"topics"`
 	Format   schema.Format   `yaml:"format"`
@@ -127,6 +128,9 @@ func (c *Config) setDefaults() {
 	if c.Format.TimePrecision == "" {
 		c.Format.TimePrecision = "adaptive"
 	}
+	if c.Format.Positions == nil && c.Delivery == kafka.AtLeastOnce {
+		c.Format.Positions = new(true) // records may come again, and this tells which
+	}
 	c.Format.SetDefaults()
 	c.Registry.SetDefaults()
 	c.Kafka.Delivery = c.Delivery
@@ -160,6 +164,11 @@ func (r *reader) validate(c *Config) {
 		r.report(0, "name: missing; it names the transactional id, the checkpoint topic, log lines and metrics, such as shop")
 	} else if err := kafka.ValidateName(c.Name); err != nil && c.Name != "" {
 		r.section("", err)
+		for _, key := range []string{"slot", "publication"} { // by default made from the name
+			if key = "source.postgres." + key; r.lines[key] == 0 {
+				r.broken[key] = true
+			}
+		}
 	}
 	switch pg, my := c.Source.Postgres, c.Source.MySQL; {
 	case pg == nil && my == nil:
@@ -171,6 +180,7 @@ func (r *reader) validate(c *Config) {
 	default:
 		r.section("source.mysql", my.Validate())
 	}
+	r.section("", c.Columns.Validate())
 	r.section("snapshot", c.Snapshot.Validate())
 	n := c.naming()
 	r.section("topics", n.Validate())

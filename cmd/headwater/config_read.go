@@ -87,7 +87,7 @@ func readBounded(path string, most int) ([]byte, error) {
 
 // parseConfig reads, expands, defaults and validates.
 func parseConfig(text []byte) (*Config, []problem) {
-	r := reader{lines: map[string]int{}}
+	r := reader{lines: map[string]int{}, broken: map[string]bool{}}
 	cfg := &Config{}
 	if root := r.parse(text); root != nil {
 		r.read("", root, reflect.ValueOf(cfg).Elem())
@@ -365,9 +365,6 @@ func keyText(kv *ast.MappingValueNode) string {
 var keyForm = regexp.MustCompile(`^[\w.-]{1,64}$`)
 
 func (r *reader) bad(path string, line int, text string) {
-	if r.broken == nil {
-		r.broken = map[string]bool{}
-	}
 	r.broken[path] = true
 	r.report(line, "%s: %s", cmp.Or(path, "the file"), text)
 }

@@ -33,6 +33,22 @@ func TestConfig_AFewLinesAreEnough(t *testing.T) {
 	}
 }
 
+// What may come again is named (publish/DESIGN.md, "At least once").
+func TestConfig_RecordsThatMayComeAgainNameTheirPositions(t *testing.T) {
+	for text, want := range map[string]bool{
+		"":                          false,
+		"delivery: exactly-once\n":  false,
+		"delivery: at-least-once\n": true,
+		"delivery: at-least-once\nformat: {position.header.enabled: false}\n": false,
+		"format: {position.header.enabled: true}\n":                           true,
+	} {
+		cfg, problems := parseConfig([]byte(small + text))
+		if len(problems) > 0 || *cfg.Format.Positions != want {
+			t.Errorf("%q: the header is %t, want %t: %v", text, *cfg.Format.Positions, want, problems)
+		}
+	}
+}
+
 func TestConfig_AllMistakesAreReportedAtOnceWithTheirLines(t *testing.T) {
 	_, problems := parseConfig([]byte(`name: Shop
 source:
@@ -91,6 +107,17 @@ func TestConfig_WhatIsMissingIsNamed(t *testing.T) {
 	}
 }
 
+func TestConfig_OneMistakeIsReportedOnce(t *testing.T) {
+	for from, to := range map[string]string{
+		"name: shop":  "name: Shop One", // which slot and publication are called by
+		"postgres://": "mysql://",
+	} {
+		if _, problems := parseConfig([]byte(strings.Replace(small, from, to, 1))); len(problems) != 1 {
+			t.Errorf("%s: %v", to, problems)
+		}
+	}
+}
+
 func TestConfig_BrokenFilesGetASentence(t *testing.T) {
 	const login = "source:\n  postgres:\n    password: "
 	for name, c := range map[string]struct{ text, want string }{
@@ -131,6 +158,9 @@ func TestConfig_BrokenFilesGetASentence(t *testing.T) {
 		"LoginInRegistry":  {strings.Replace(small, "http://", "http://u:"+marked+"@", 1), "5: registry.url: address 1 holds a login; set username and password instead"},
 		"OpenReference":    {strings.Replace(small, "headwater@", "headwater:${env:PASSWORD@", 1), "3: source.postgres.url: it holds a ${ without its }"},
 		"SettingTwice":     {strings.Replace(small, "prefix: shop", "prefix: shop, settings: {a: 1, a: 2}", 1), `4: topics.settings: "a" stands in it twice`},
+		"ColumnGlob":       {small + "columns:\n  include: [\"public.*.*\"]\n  exclude: [\"users.ssn\"]\n", `9: columns.exclude: "users.ssn" has not two dots; want schema.table.column, such as "public.users.password*"`},
+		"ColumnsKey":       {small + "columns:\n  excluded: [\"public.users.ssn\"]\n", "8: columns.excluded: unknown key; known here: include, exclude"},
+		"ColumnsElsewhere": {strings.Replace(small, "shop\"}", "shop\", columns: {}}", 1), "3: source.postgres.columns: unknown key; known here"},
 		"SectionAsText":    {"name: shop\nsource: postgres\n", "2: source: want a section with postgres"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -289,7 +319,7 @@ func checkReference(t *testing.T, text string) {
 	for _, c := range []*Config{plain, spelled} { // pointers and empty collections of one meaning
 		c.Topics.Create, c.Kafka.Topics.Create = nil, nil
 		c.Topics.Settings, c.Kafka.Topics.Settings = nil, nil
-		c.Tables = capture.Tables{}
+		c.Tables, c.Columns = capture.Tables{}, capture.Columns{}
 		if p := c.Source.Postgres; p != nil {
 			p.Tables = capture.Tables{}
 		}

@@ -29,7 +29,7 @@ type demoScreen struct {
 }
 
 func newDemoScreen(w io.Writer, gone func()) *demoScreen {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Fd() uintptr })
 	colour := ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
 	return &demoScreen{w: w, gone: gone, colour: colour, since: time.Now()}
 }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -54,8 +55,12 @@ var exitCodes = []struct {
 var errFound = errors.New("not ready")
 
 func main() {
-	root := newRoot()
+	root, out := newRoot(), &output{File: os.Stdout}
+	root.SetOut(out)
 	err := root.ExecuteContext(context.Background())
+	if err == nil && out.err != nil { // a file on a full disk is not the one that was asked for
+		err = fmt.Errorf("write the output: %w", out.err)
+	}
 	var told logged
 	if err != nil && !errors.Is(err, errFound) && !errors.As(err, &told) {
 		text := err.Error()
@@ -65,6 +70,20 @@ func main() {
 		fmt.Fprintln(os.Stderr, "headwater:", text)
 	}
 	os.Exit(exitCode(err))
+}
+
+// An output is a file that remembers that something was not written.
+type output struct {
+	*os.File
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.File.Write(b)
+	if err != nil && o.err == nil && !errors.Is(err, syscall.EPIPE) { // a reader may go when it has seen enough
+		o.err = err
+	}
+	return n, err
 }
 
 func newRoot() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,6 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/capture"
 	"github.com/headwaterdb/headwater/capture/mysql"
 	"github.com/headwaterdb/headwater/capture/postgres"
+	"github.com/headwaterdb/headwater/checkpoint"
 	"github.com/headwaterdb/headwater/checkpoint/topic"
 	"github.com/headwaterdb/headwater/publish"
 	"github.com/headwaterdb/headwater/publish/kafka"
@@ -27,10 +29,15 @@ import (
 // place where concrete types meet.
 type pipeline struct {
 	*publish.Publisher
-	source   *snapshot.Source
-	registry *registry.Client
-	sink     *kafka.Sink
-	topics   *kafka.Topics
+	name    string
+	source  *snapshot.Source
+	columns capture.Columns
+	// definitions asks the database for the captured tables as they are now.
+	definitions func(context.Context) ([]*capture.Table, error)
+	encoder     *avro.Encoder
+	registry    *registry.Client
+	sink        *kafka.Sink
+	topics      *kafka.Topics
 }
 
 // newPipeline joins the parts. It connects to nothing yet, but reads the files that the
@@ -41,7 +48,7 @@ func newPipeline(cfg *Config, log *slog.Logger, metrics prometheus.Registerer) (
 	if errRegistry != nil || errKafka != nil {
 		return nil, fmt.Errorf("%w: %w", errConfig, errors.Join(prefixed("kafka", errKafka), errRegistry))
 	}
-	p := &pipeline{registry: reg}
+	p := &pipeline{name: cfg.Name, registry: reg, columns: cfg.Columns}
 	var err error
 	if p.topics, err = kafka.NewTopics(cfg.Kafka, log); err != nil {
 		return nil, err
@@ -50,11 +57,10 @@ func newPipeline(cfg *Config, log *slog.Logger, metrics prometheus.Registerer) (
 		return nil, err
 	}
 	encoding := avro.Config{
-		Format: cfg.Format, Naming: cfg.naming(), PartitionBy: cfg.Topics.PartitionBy,
+		Format: cfg.Format, Naming: cfg.naming(), Columns: cfg.Columns, PartitionBy: cfg.Topics.PartitionBy,
 		MaxRecordBytes: cfg.Kafka.MaxRecordBytes, Version: version, Notify: notices(log, metrics),
 	}
-	encoder, err := avro.New(encoding, reg, p.topics)
-	if err != nil {
+	if p.encoder, err = avro.New(encoding, reg, p.topics); err != nil {
 		return nil, err
 	}
 	promauto.With(metrics).NewGaugeFunc(prometheus.GaugeOpts{
@@ -67,13 +73,15 @@ func newPipeline(cfg *Config, log *slog.Logger, metrics prometheus.Registerer) (
 	})
 	if my := cfg.Source.MySQL; my != nil {
 		db := mysql.New(*my, log, metrics)
+		p.definitions = db.Definitions
 		p.source = snapshot.New(db, db.Scanner(), cfg.Snapshot, log, metrics)
 	} else {
 		db := postgres.New(*cfg.Source.Postgres, log, metrics)
+		p.definitions = db.Definitions
 		p.source = snapshot.New(db, db.Scanner(), cfg.Snapshot, log, metrics)
 	}
 	p.Publisher = publish.New(cfg.Name, cfg.Publish, publish.Parts{
-		Source: p.source, Encoder: encoder, Sink: p.sink, Checkpoints: topic.New(options, log),
+		Source: p.source, Encoder: p.encoder, Sink: p.sink, Checkpoints: topic.New(options, log),
 		Fingerprint: fingerprint(cfg, &encoding), Prefix: cfg.Topics.Prefix, Log: log, Metrics: metrics,
 	})
 	return p, nil
@@ -123,7 +131,7 @@ func notices(log *slog.Logger, metrics prometheus.Registerer) func(schema.Notice
 }
 
 // check asks database, brokers and registry for everything that would keep the pipeline
-// from working, at once.
+// from working, at once, and then the database about the checkpoint.
 func (p *pipeline) check(ctx context.Context) map[string]error {
 	type answer struct {
 		of  string
@@ -139,5 +147,72 @@ func (p *pipeline) check(ctx context.Context) map[string]error {
 		a := <-answers
 		found[a.of] = a.err
 	}
+	if !p.columns.All() && !hasProblem(found["database"]) {
+		found["columns"] = p.checkColumns(ctx)
+	}
+	if !hasProblem(found["database"]) && !hasProblem(found["kafka"]) {
+		found["checkpoint"] = p.checkCheckpoint(ctx)
+	}
 	return found
+}
+
+// checkColumns looks whether the columns that the configuration names are there, and whether
+// a table can do without those that it leaves out.
+func (p *pipeline) checkColumns(ctx context.Context) error {
+	tables, err := p.definitions(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range tables {
+		errs = append(errs, p.encoder.Check(t))
+	}
+	for _, f := range p.columns.Unmatched(tables) {
+		errs = append(errs, f)
+	}
+	return errors.Join(errs...)
+}
+
+// warnOfColumns logs which globs of the setting columns match nothing: what was to be left out
+// may be published.
+func (p *pipeline) warnOfColumns(ctx context.Context, log *slog.Logger) {
+	if p.columns.All() {
+		return
+	}
+	tables, err := p.definitions(ctx)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		log.Warn("whether columns names columns that there are could not be asked", "error", oneLine(err))
+	default:
+		for _, f := range p.columns.Unmatched(tables) {
+			log.Warn(f.What)
+		}
+	}
+}
+
+// hasProblem says whether a part has found more than warnings.
+func hasProblem(err error) bool {
+	return slices.ContainsFunc(flatten(err), func(err error) bool {
+		var f *capture.Finding
+		return !errors.As(err, &f) || !f.Warning
+	})
+}
+
+// checkCheckpoint says why the pipeline could not go on from its checkpoint, if there is
+// one. What a running pipeline commits meanwhile must not look like a gap.
+func (p *pipeline) checkCheckpoint(ctx context.Context) error {
+	for seq := uint64(0); ; {
+		cp, err := p.Checkpoints.Load(ctx, p.name)
+		if err == nil {
+			err = p.source.Verify(ctx, cp.Resume())
+		}
+		switch {
+		case errors.Is(err, checkpoint.ErrNotFound):
+			return nil
+		case err == nil, cp.Seq == seq, ctx.Err() != nil:
+			return err
+		}
+		seq = cp.Seq
+	}
 }

@@ -323,6 +323,76 @@ func TestProgram_CarriesRowsAndShowsWhereItStands(t *testing.T) {
 	}
 }
 
+// The checkpoint is changed on purpose, under a running pipeline and after a gap.
+func TestProgram_CheckpointsAreChangedOnPurpose(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.config = strings.Replace(r.config, "name: shop", "name: amended", 1) // slots have one name per server
+	url := servers.Shared(t).Postgres("").Database(t)
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders VALUES (1), (2); CREATE TABLE notes (id int PRIMARY KEY); INSERT INTO notes VALUES (1)")
+	file := r.file(t, url)
+	command := func(code int, says string, args ...string) {
+		t.Helper()
+		c := start(t, secrets, append(args, "--config", file)...)
+		c.exits(code)
+		c.says(says)
+	}
+
+	command(exitError, "amended has no checkpoint yet: its first start begins anew", "checkpoint", "reread", "public.orders")
+	run := start(t, secrets, "run", "--config", file)
+	await(t, "3 records", func() bool { return r.records(t) == 3 })
+	command(exitUsage, "no table that was read is called public.order; there are public.notes, public.orders", "checkpoint", "reread", "public.order")
+	command(exitOK, "amended: public.orders will be read again", "checkpoint", "reread", "public.orders")
+	await(t, "the rows of orders again", func() bool { return r.records(t) == 5 })
+	command(exitOK, "amended has forgotten this, and begins anew", "checkpoint", "reset")
+	await(t, "all rows again", func() bool { return r.records(t) == 8 })
+	command(exitOK, "\ncheckpoint: ok\n", "check")
+	run.signal(syscall.SIGTERM)
+	run.exits(exitOK)
+
+	await(t, "the slot to be free", func() (free bool) {
+		err := conn.QueryRow(t.Context(), "SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'headwater_amended'").Scan(&free)
+		return err == nil && free
+	})
+	exec("SELECT pg_drop_replication_slot('headwater_amended'); INSERT INTO orders VALUES (3)")
+	command(exitCheck, "\ncheckpoint: problem: the change log cannot continue from the checkpoint: replication slot", "check")
+	command(exitStopped, "remedy: run headwater checkpoint reset, after which the next start reads the tables again", "run")
+	command(exitOK, "published  8 records", "checkpoint", "reset")
+	command(exitOK, "msg=stopped", "snapshot")
+	command(exitOK, "published  12 records", "checkpoint", "show")
+	file = write(t, fmt.Sprintf(r.config, url)+"snapshot: {mode: never}\n")
+	command(exitUsage, "snapshot.mode is never", "checkpoint", "reread", "public.orders")
+}
+
+func TestProgram_OutputThatIsNotWrittenIsAnError(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	cmd, err := programtest.Command("config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = full, &said
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != exitError || !strings.Contains(said.String(), "no space left on device") {
+		t.Errorf("%v: %s", err, said.String())
+	}
+}
+
 func TestProgram_SecondSignalLeavesAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -336,7 +406,9 @@ func TestProgram_SecondSignalLeavesAtOnce(t *testing.T) {
 	run := start(t, secrets, "run", "--config", r.file(t, "postgres://headwater@127.0.0.1:1/shop?sslmode=disable"))
 	<-asked
 	run.signal(syscall.SIGTERM)
+	run.signal(syscall.SIGINT) // an echo of the first, and another one, since two equal ones may become one
 	run.says("a second signal leaves at once")
+	time.Sleep(2 * echo)
 	select {
 	case <-run.ended:
 		t.Error("it left in the middle of a commit, on the first signal")
@@ -443,6 +515,7 @@ func TestProgram_ExitCodesAndSentences(t *testing.T) {
 		"UnknownFlag":    {[]string{"run", "--fast"}, exitUsage, []string{"unknown flag: --fast"}},
 		"TooMany":        {[]string{"run", "now"}, exitUsage, []string{"now"}},
 		"TailOfNothing":  {[]string{"tail", "--config", good}, exitUsage, []string{"requires at least 1 arg"}},
+		"RereadNothing":  {[]string{"checkpoint", "reread", "--config", good}, exitUsage, []string{"requires at least 1 arg"}},
 		"NoFile":         {[]string{"run", "--config", "/nowhere/shop.yml"}, exitUsage, []string{"/nowhere/shop.yml: no such file"}},
 		"Mistakes": {
 			[]string{"run", "--config", other("topics: {prefix", "topics: {prefixes")},

@@ -31,7 +31,8 @@ func runCommand() *cobra.Command {
 		Short: "Run the pipeline: read the tables, then follow the log",
 		Long: `Run the pipeline of a configuration file: read the tables that it captures, merged with
 the log, then follow the log until told to stop. SIGTERM or SIGINT finish at a commit
-boundary; a second one leaves at once, which loses and doubles nothing either.`,
+boundary, and wait for a commit that is under way for 10 s at most; a second one leaves
+at once, which loses and doubles nothing either.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), false) },
 	}
@@ -107,6 +108,7 @@ func (o *runOptions) run(ctx context.Context, snapshotOnly bool) error {
 	})
 	g.Go(func() error { return st.serve(side, listener, metrics) })
 	g.Go(func() error { return st.notify(side) })
+	g.Go(func() error { p.warnOfColumns(side, log); return nil })
 	if bar {
 		g.Go(func() error { return showProgress(side, p.source.Progress, os.Stderr) })
 	}
@@ -129,7 +131,7 @@ func (o *runOptions) run(ctx context.Context, snapshotOnly bool) error {
 
 // limitMemory trades some CPU of the collector for a small process: what a pipeline holds
 // on purpose is bounded by its settings, and the collector gets busier as the heap comes
-// near the limit, 120 MiB by default. The environment's GOMEMLIMIT wins.
+// near the limit, 128 MiB by default. The environment's GOMEMLIMIT wins.
 func limitMemory(cfg *Config) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -194,6 +196,10 @@ func oneLine(err error) string {
 	return strings.Join(lines, "; ")
 }
 
+// echo is how soon after a signal the same one is no second one: timeout(1) and others send
+// it to the process and to its group.
+const echo = 500 * time.Millisecond
+
 // untilSignal returns a context that ends at the first SIGTERM or SIGINT. A second one
 // ends the process.
 func untilSignal(ctx context.Context, log *slog.Logger) (context.Context, context.CancelFunc) {
@@ -203,15 +209,18 @@ func untilSignal(ctx context.Context, log *slog.Logger) (context.Context, contex
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		for told := false; ; told = true {
+		for told := (time.Time{}); ; {
 			select {
 			case s := <-signals:
-				if told {
+				switch {
+				case told.IsZero():
+					told = time.Now()
+					log.Info("stopping at the next commit boundary; a second signal leaves at once", "signal", s.String())
+					cancel()
+				case time.Since(told) > echo:
 					log.Warn("left at once", "signal", s.String())
 					os.Exit(exitSignal)
 				}
-				log.Info("stopping at the next commit boundary; a second signal leaves at once", "signal", s.String())
-				cancel()
 			case <-done:
 				return
 			}

@@ -58,6 +58,7 @@ func TestPostgres(t *testing.T) {
 			})
 			url := pg.URL("postgres")
 			expect(t, url, "SELECT split_part(current_setting('server_version'), '.', 1)", version)
+			t.Logf("postgres %s", query(t, url, "SHOW server_version"))
 			expect(t, url, "SHOW wal_level", "logical")
 			expect(t, url, "SHOW application_name", "it's")
 			expect(t, url, "SHOW wal_sender_timeout", "7s")

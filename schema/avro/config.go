@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/headwaterdb/headwater/capture"
 	"github.com/headwaterdb/headwater/schema"
 )
 
@@ -38,6 +39,8 @@ const (
 type Config struct {
 	Format schema.Format
 	Naming schema.Naming
+	// Columns says which columns records carry. Those of the key cannot be left out.
+	Columns capture.Columns
 	// PartitionBy chooses what is hashed for the partition: serialized-key (the whole
 	// key with its schema id, as Debezium's producer does) or key-fields (without the
 	// id, so that tables with equal keys are partitioned alike). Default serialized-key.
@@ -74,7 +77,7 @@ func (c *Config) SetDefaults() {
 
 // Validate reports every setting that cannot be carried out.
 func (c *Config) Validate() error {
-	errs := []error{c.Format.Validate(), c.Naming.Validate()}
+	errs := []error{c.Format.Validate(), c.Naming.Validate(), c.Columns.Validate()}
 	if c.PartitionBy != bySerializedKey && c.PartitionBy != byKeyFields {
 		errs = append(errs, fmt.Errorf("partition.by: %q is not one of %s, %s", c.PartitionBy, bySerializedKey, byKeyFields))
 	}
@@ -87,5 +90,8 @@ func (c *Config) Validate() error {
 // Fingerprint is a hash of the settings that change what is emitted (rule R8).
 func (c *Config) Fingerprint() string {
 	s := fmt.Sprintf("%s\n%s\n%s\n%s", c.Format.Fingerprint(), c.Naming.Prefix, c.Naming.Delimiter, c.PartitionBy)
+	if !c.Columns.All() {
+		s += fmt.Sprintf("\ncolumns %q %q", c.Columns.Include, c.Columns.Exclude)
+	}
 	return fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s)))
 }

@@ -32,6 +32,10 @@ type Encoder struct {
 	names    map[string]capture.TableID // owners of full schema names
 	noticed  map[noticeKey]bool
 
+	// Room for the headers that name positions, see withPosition.
+	posHeaders []publish.Header
+	posText    []byte
+
 	// What belongs to the batch at hand.
 	clock       []byte // the envelope's ts_ms, ts_us, ts_ns
 	clockMillis int    // where ts_ms ends in clock
@@ -73,7 +77,7 @@ func New(cfg Config, registry Registry, topics Topics) (*Encoder, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	builder, err := schema.NewBuilder(cfg.Format, cfg.Naming)
+	builder, err := schema.NewBuilder(cfg.Format, cfg.Naming, cfg.Columns)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +285,7 @@ func (e *Encoder) writeWith(p *plan, ev *capture.Event, out *publish.Encoded, op
 	if extra != nil {
 		r.Headers = append([]publish.Header{*extra}, p.headers...)
 	}
-	r.Headers = e.withMarks(r.Headers)
+	r.Headers = e.withMarks(e.withPosition(r.Headers, ev))
 	if e.cfg.MaxRecordBytes > 0 {
 		if size := recordSize(&r, p); size > e.cfg.MaxRecordBytes {
 			return tooLarge(&r, size, e.cfg.MaxRecordBytes, p, ev)
@@ -356,9 +360,8 @@ func (e *Encoder) appendImages(b []byte, p *plan, op byte, before, after capture
 // A reader also uses Absent for a value that the definition has no room for (a zero
 // date that is NOT NULL), so it tells something only where NULL would have done.
 func isPartial(p *plan, row capture.Row) bool {
-	for i := range p.row {
-		c := &p.row[i]
-		if row[c.index].Kind() == capture.Absent && p.table.Columns[c.index].Nullable {
+	for i := range row { // columns that records leave out tell it, too
+		if row[i].Kind() == capture.Absent && p.table.Columns[i].Nullable {
 			return true
 		}
 	}
@@ -408,7 +411,7 @@ func (e *Encoder) truncate(p *plan, ev *capture.Event, out *publish.Encoded) err
 	}
 	out.Buf = buf
 	out.Records = append(out.Records, publish.Record{
-		Topic: p.topic, Partition: p.part.keyless, Value: buf[start:len(buf):len(buf)], Headers: p.headers,
+		Topic: p.topic, Partition: p.part.keyless, Value: buf[start:len(buf):len(buf)], Headers: e.withPosition(p.headers, ev),
 	})
 	return nil
 }

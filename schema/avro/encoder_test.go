@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -292,6 +293,50 @@ func TestContextHeaders_AreSharedAndOptional(t *testing.T) {
 	}
 }
 
+func TestPositions_NameEachChangeOfATransaction(t *testing.T) {
+	t.Parallel()
+	table := people()
+	at := func(ev capture.Event, commit string, n uint64) capture.Event {
+		ev.Tx, ev.Ordinal = &capture.Tx{ID: "555", Commit: commit}, n
+		return ev
+	}
+	events := []capture.Event{
+		at(event(capture.Insert, table, nil, person(1, "a")), "0/16B3748", 1),
+		at(event(capture.Update, table, person(1, "a"), person(2, "a")), "0/16B3748", 2),
+		at(event(capture.Truncate, table, nil, nil), "0/16B3748", 3),
+		at(event(capture.Message, &capture.Table{Origin: testOrigin}, nil, capture.Row{str("p"), capture.BytesValue(nil)}), "", 4),
+		at(event(capture.Insert, table, nil, person(3, "no number")), "0/16B3748", 0),
+		event(capture.Read, table, nil, person(4, "of a snapshot")),
+	}
+	want := []string{"0/16B3748/1", "0/16B3748/2", "0/16B3748/2", "0/16B3748/2", "0/16B3748/3", "555/4", "", ""}
+	for _, on := range []bool{true, false} {
+		h := newHarness(t, func(c *Config) { c.Format.Positions, c.Format.Skipped = &on, "none" })
+		var records []publish.Record
+		for _, ev := range events {
+			records = append(records, h.mustEncode(t, ev).Records...)
+		}
+		if len(records) != len(want) {
+			t.Fatalf("%d records, want %d", len(records), len(want))
+		}
+		for i := range records {
+			if got := header(&records[i], headerPosition); on && got != want[i] || !on && got != "" {
+				t.Errorf("record %d (asked for: %t): got %q, want %q", i, on, got, want[i])
+			}
+		}
+	}
+	// Of many, each has its own.
+	h := newHarness(t, func(c *Config) { c.Format.Positions = new(true) })
+	var records []publish.Record
+	for n := range uint64(5000) {
+		records = append(records, h.mustEncode(t, at(events[0], "mysql-bin.000003:4", n+1)).Records...)
+	}
+	for i := range records {
+		if got, want := header(&records[i], headerPosition), fmt.Sprintf("mysql-bin.000003:4/%d", i+1); got != want {
+			t.Fatalf("record %d: got %q, want %q", i, got, want)
+		}
+	}
+}
+
 func TestMessage_HasAnEnvelopeOfItsOwn(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, nil)
@@ -523,6 +568,10 @@ func TestFingerprint_ChangesWithWhatIsEmitted(t *testing.T) {
 		"format":              {func(c *Config) { c.Format.Decimals = "string" }, false},
 		"prefix":              {func(c *Config) { c.Naming.Prefix = "other" }, false},
 		"partitioning":        {func(c *Config) { c.PartitionBy = byKeyFields }, false},
+		"positions":           {func(c *Config) { c.Format.Positions = new(true) }, false},
+		"columns":             {func(c *Config) { c.Columns.Exclude = []string{"a.b.c"} }, false},
+		"no columns":          {func(c *Config) { c.Columns.Exclude = []string{} }, true},
+		"no positions":        {func(c *Config) { c.Format.Positions = new(bool) }, true},
 	} {
 		if got := fingerprint(c.adapt) == base; got != c.same {
 			t.Errorf("%s: same is %v, want %v", name, got, c.same)

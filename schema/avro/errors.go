@@ -42,6 +42,11 @@ func tooLarge(r *publish.Record, size, limit int, p *plan, ev *capture.Event) er
 	if p != nil && p.keyed() && row != nil {
 		key = string(appendKeyText(nil, p.key, row, ev.Before))
 	}
-	return fmt.Errorf("%w: the record for topic %s, key %s, has %d bytes and the limit is %d; remedy: raise max.message.bytes of the topic, "+
-		"the broker's message.max.bytes, and the sink's limit, or exclude the column", capture.ErrUnreadable, r.Topic, key, size, limit)
+	enough := (size>>20 + 1) << 20 // a round number, with room for the head of a batch
+	if enough-size < 4096 {
+		enough += 1 << 20
+	}
+	return fmt.Errorf("%w: the record for topic %s, key %s, has %d bytes and the limit is %d; remedy: raise max.message.bytes of the topic "+
+		"(kafka-configs --alter --entity-type topics --entity-name %[2]s --add-config max.message.bytes=%[6]d), then set kafka.max_record_bytes: %[6]d",
+		capture.ErrUnreadable, r.Topic, key, size, limit, enough)
 }

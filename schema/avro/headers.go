@@ -1,6 +1,10 @@
 package avro
 
 import (
+	"cmp"
+	"slices"
+	"strconv"
+
 	"github.com/headwaterdb/headwater/capture"
 	"github.com/headwaterdb/headwater/publish"
 )
@@ -12,6 +16,7 @@ const (
 	headerUnavailable     = "headwater.unavailable"
 	headerUnrepresentable = "headwater.unrepresentable"
 	headerArrayDims       = "headwater.array.dims"
+	headerPosition        = "headwater.pos"
 )
 
 // contextHeaders names the pipeline. All records of a table share the slice.
@@ -35,6 +40,27 @@ func (e *Encoder) contextHeaders(connector string) []publish.Header {
 // other key, as Connect prints a struct.
 func (e *Encoder) keyHeader(name string, p *plan, row, fallback capture.Row) publish.Header {
 	return publish.Header{Key: name, Value: appendKeyText(nil, p.key, row, fallback)}
+}
+
+// withPosition adds the header that tells a repeated record from a new one, where the
+// configuration asks for it and the change stands in a source transaction: the place of
+// its commit, and the change's number within it. Records of one key change share it.
+func (e *Encoder) withPosition(headers []publish.Header, ev *capture.Event) []publish.Header {
+	if !*e.cfg.Format.Positions || ev.Tx == nil || ev.Ordinal == 0 {
+		return headers
+	}
+	commit := cmp.Or(ev.Tx.Commit, ev.Tx.ID)
+	// Headers outlive the batch, so room for many is taken at once, and never twice.
+	if n := len(commit) + 21; cap(e.posText)-len(e.posText) < n {
+		e.posText = make([]byte, 0, max(16<<10, n))
+	}
+	if n := len(headers) + 1; cap(e.posHeaders)-len(e.posHeaders) < n {
+		e.posHeaders = make([]publish.Header, 0, max(512, n))
+	}
+	text, all := len(e.posText), len(e.posHeaders)
+	e.posText = strconv.AppendUint(append(append(e.posText, commit...), '/'), ev.Ordinal, 10)
+	e.posHeaders = append(append(e.posHeaders, headers...), publish.Header{Key: headerPosition, Value: slices.Clip(e.posText[text:])})
+	return slices.Clip(e.posHeaders[all:])
 }
 
 // withMarks adds the headers of what was marked in the record at hand. Records

@@ -80,7 +80,7 @@ func (e *Encoder) message(ctx context.Context, ev *capture.Event, out *publish.E
 		}
 	}
 	out.Buf = buf
-	r := publish.Record{Topic: p.topic, Key: buf[start:keyEnd:keyEnd], Value: buf[keyEnd:len(buf):len(buf)]}
+	r := publish.Record{Topic: p.topic, Key: buf[start:keyEnd:keyEnd], Value: buf[keyEnd:len(buf):len(buf)], Headers: e.withPosition(nil, ev)}
 	r.Partition = p.part.partition(r.Key)
 	if size := len(r.Key) + len(r.Value) + recordOverhead; e.cfg.MaxRecordBytes > 0 && size > e.cfg.MaxRecordBytes {
 		return tooLarge(&r, size, e.cfg.MaxRecordBytes, nil, ev)

@@ -72,7 +72,7 @@ func (e *Encoder) pin(ctx context.Context, topic string, keyID int) (*pin, error
 		p.Partitions = n
 		e.pins[topic] = p
 	case n < p.Partitions:
-		return nil, fmt.Errorf("%w: topic %s has %d partitions and had %d, so it was made anew and its records are gone; remedy: restore it, or make it with %d partitions if they are not missed, and then start once with --new; or start anew under another pipeline name, which publishes all tables again",
+		return nil, fmt.Errorf("%w: topic %s has %d partitions and had %d, so it was made anew and its records are gone; remedy: restore it; or, if its records are not missed, make it with %d partitions and start once with --new, after which headwater checkpoint reread brings the rows of its table; or run headwater checkpoint reset, after which the next start publishes all tables again",
 			publish.ErrRefused, topic, n, p.Partitions, p.Partitions)
 	case n > p.Partitions:
 		e.notice(schema.NoticePartitions, "", fmt.Sprintf("topic %s has %d partitions; %d are used, as when it was first written, so that keys stay where they are", topic, n, p.Partitions))

@@ -63,7 +63,7 @@ func incompatible(t *capture.Table, subject string, old *schema.Registered, rec 
 	}
 	return &schema.IncompatibleError{
 		Subject: subject, Table: t.ID,
-		Reason: strings.Join(reason, "; ") + "; remedy: undo the ALTER, or set the subject's compatibility to NONE until this version is registered and make sure that consumers bear it",
+		Reason: strings.Join(reason, "; ") + "; remedy: undo the ALTER, or the change of columns in the configuration, or set the subject's compatibility to NONE until this version is registered and make sure that consumers bear it",
 	}
 }
 
