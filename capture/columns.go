@@ -1,11 +1,9 @@
 package capture
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
-	"strings"
 )
 
 // Columns selects columns of captured tables by globs over schema.table.column, which match
@@ -23,15 +21,7 @@ func (c *Columns) All() bool { return len(c.Include)+len(c.Exclude) == 0 }
 
 // Validate reports every glob that cannot match a column.
 func (c *Columns) Validate() error {
-	var errs []error
-	for _, l := range c.lists() {
-		for _, g := range l.globs {
-			if strings.Count(g, ".") < 2 {
-				errs = append(errs, fmt.Errorf("%s: %q has not two dots; want schema.table.column, such as \"public.users.password*\"", l.name, g))
-			}
-		}
-	}
-	return errors.Join(errs...)
+	return wantDots(2, `has not two dots; want schema.table.column, such as "public.users.password*"`, c.lists()...)
 }
 
 // Unmatched returns a finding for every glob that matches no column of the tables: one that
@@ -49,11 +39,6 @@ func (c *Columns) Unmatched(tables []*Table) []*Finding {
 		}
 	}
 	return out
-}
-
-type globList struct {
-	name  string // in the configuration
-	globs []string
 }
 
 func (c *Columns) lists() []globList {

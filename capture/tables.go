@@ -19,14 +19,21 @@ type Tables struct {
 
 // Validate reports every glob that cannot match a table.
 func (t *Tables) Validate() error {
+	return wantDots(1, `has no dot; want schema.table, such as "public.*"`, globList{"tables.include", t.Include}, globList{"tables.exclude", t.Exclude})
+}
+
+type globList struct {
+	name  string // in the configuration
+	globs []string
+}
+
+// wantDots complains of every glob that has fewer dots.
+func wantDots(n int, complaint string, lists ...globList) error {
 	var errs []error
-	for _, list := range []struct {
-		name  string
-		globs []string
-	}{{"tables.include", t.Include}, {"tables.exclude", t.Exclude}} {
-		for _, g := range list.globs {
-			if !strings.Contains(g, ".") {
-				errs = append(errs, fmt.Errorf("%s: %q has no dot; want schema.table, such as \"public.*\"", list.name, g))
+	for _, l := range lists {
+		for _, g := range l.globs {
+			if strings.Count(g, ".") < n {
+				errs = append(errs, fmt.Errorf("%s: %q %s", l.name, g, complaint))
 			}
 		}
 	}

@@ -263,25 +263,7 @@ kafka: {brokers: [%[5]q]}
 	}
 	waitForTables(t, p)
 	time.Sleep(pause) // a part of the load without a kill
-	stopWork()
-	if err := <-worked; err != nil {
-		t.Fatalf("workload: %v", err)
-	}
-	end := w.next()
-	if err := w.alone(ctx, fmt.Sprintf("INSERT INTO keyless (ver, item) VALUES (%d, 'end')", end)); err != nil {
-		t.Fatal(err)
-	}
-	w.caughtUp(t, p)
-	p.stop()
-
-	history, err := w.history(ctx, end)
-	if err != nil {
-		t.Fatal(err)
-	}
-	held, err := w.tables(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	history, held := w.finish(ctx, t, p, stopWork, worked)
 	records, err := newTopics(t, kafka.Bootstrap, registry.URL).read(ctx, name)
 	if err != nil {
 		t.Fatal(err)
@@ -330,6 +312,30 @@ func waitForTables(t *testing.T, p *pipeline) {
 	waitFor(t, p, 10*time.Minute, "the tables to be read", func() (bool, error) {
 		return len(attempts(t, p)) == len(keyNames), nil
 	})
+}
+
+// finish ends the load, waits for the program to have published it, and stops that. It
+// returns what the log and the tables say.
+func (w *workload) finish(ctx context.Context, t *testing.T, p *pipeline, stopWork func(), worked <-chan error) (history []change, held state) {
+	t.Helper()
+	stopWork()
+	if err := <-worked; err != nil {
+		t.Fatalf("workload: %v", err)
+	}
+	end := w.next()
+	if err := w.alone(ctx, fmt.Sprintf("INSERT INTO keyless (ver, item) VALUES (%d, 'end')", end)); err != nil {
+		t.Fatal(err)
+	}
+	w.caughtUp(t, p)
+	p.stop()
+	history, err := w.history(ctx, end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held, err = w.tables(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return history, held
 }
 
 // readAgain asks the running program to read the tables again. Those without a key are

@@ -68,25 +68,7 @@ publish: {commit_interval: 1s, silence: 500ms, idle_interval: 1s}
 		}
 		p.start("run")
 	}
-	stopWork()
-	if err := <-worked; err != nil {
-		t.Fatalf("workload: %v", err)
-	}
-	end := w.next()
-	if err := w.alone(ctx, fmt.Sprintf("INSERT INTO keyless (ver, item) VALUES (%d, 'end')", end)); err != nil {
-		t.Fatal(err)
-	}
-	w.caughtUp(t, p)
-	p.stop()
-
-	history, err := w.history(ctx, end)
-	if err != nil {
-		t.Fatal(err)
-	}
-	held, err := w.tables(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	history, held := w.finish(ctx, t, p, stopWork, worked)
 	var kept []record
 	repeats := map[bool]int{} // by whether a snapshot read the row
 	seen := map[string]bool{}

@@ -212,46 +212,9 @@ func checkValuesMySQL(t *testing.T, db *servers.MySQL) {
 			runMySQL(t, conn, "INSERT INTO everything VALUES ("+strings.Join(values, ", ")+")")
 		}
 	}
-	insert(0)
-
-	kafka, registry := servers.Shared(t).Kafka(), servers.Shared(t).Registry()
-	prefix := "values-" + strings.ToLower(db.Flavor)
-	p := newPipeline(t, fmt.Sprintf(`
-name: %[1]s
-source:
-  mysql: {url: %[2]q}
-tables: {include: ["%[3]s.*"]}
-topics: {prefix: %[1]s, partitions: 1, replication: 1}
-registry: {url: %[4]q}
-kafka: {brokers: [%[5]q]}
-`, prefix, strings.TrimSuffix(db.URL(""), "/"), database, registry.URL, kafka.Bootstrap[0]))
-	p.start("run")
-	reader := newGoldenReader(t, kafka.Bootstrap, registry.URL)
-	await := func(want int) {
-		t.Helper()
-		waitFor(t, p, 4*time.Minute, fmt.Sprintf("%d records", want), func() (bool, error) {
-			n := 0
-			err := reader.each(ctx, prefix, func(*kgo.Record) error { n++; return nil })
-			return n >= want, err
-		})
-	}
-	await(rows)
-	insert(1000)
-	await(2 * rows)
-	p.stop()
-
-	topic := reader.readGolden(ctx, prefix)[prefix+"."+database+".everything"]
-	if topic == nil || len(topic.records) != 2*rows {
-		t.Fatalf("the topic has not the %d records that it should have", 2*rows)
-	}
-	var read []rawRecord
-	for n, r := range topic.records {
-		v := r.value.(rawRecord)
-		row, _ := v.get("after").(rawRecord)
-		if op := map[bool]string{true: "r", false: "c"}[n < rows]; v.get("op") != op || len(row) != len(columns)+1 {
-			t.Fatalf("record %d is %v with %d columns, want %s with %d", n, v.get("op"), len(row), op, len(columns)+1)
-		}
-		read = append(read, row)
+	source := fmt.Sprintf("mysql: {url: %q}", strings.TrimSuffix(db.URL(""), "/"))
+	read := readTwice(t, "values-"+strings.ToLower(db.Flavor), source, database+".everything", rows, len(columns)+1, insert)
+	for n, row := range read {
 		for i, c := range columns {
 			got := row[i+1]
 			want, err := serverValueMySQL(conn, c.how, got.name, rawInt(row[0].value))
@@ -265,6 +228,51 @@ kafka: {brokers: [%[5]q]}
 			}
 		}
 	}
+}
+
+// readTwice carries as many rows of a table to Kafka by a snapshot as then by the log, and
+// returns them in this order.
+func readTwice(t *testing.T, prefix, source, table string, rows, width int, insert func(from int)) (read []rawRecord) {
+	t.Helper()
+	insert(0)
+	kafka, registry := servers.Shared(t).Kafka(), servers.Shared(t).Registry()
+	p := newPipeline(t, fmt.Sprintf(`
+name: %[1]s
+source:
+  %[2]s
+tables: {include: [%[3]q]}
+topics: {prefix: %[1]s, partitions: 1, replication: 1}
+registry: {url: %[4]q}
+kafka: {brokers: [%[5]q]}
+`, prefix, source, table, registry.URL, kafka.Bootstrap[0]))
+	p.start("run")
+	reader := newGoldenReader(t, kafka.Bootstrap, registry.URL)
+	await := func(want int) {
+		t.Helper()
+		waitFor(t, p, 4*time.Minute, fmt.Sprintf("%d records", want), func() (bool, error) {
+			n := 0
+			err := reader.each(t.Context(), prefix, func(*kgo.Record) error { n++; return nil })
+			return n >= want, err
+		})
+	}
+	await(rows)
+	insert(1000)
+	await(2 * rows)
+	p.stop()
+
+	topic := reader.readGolden(t.Context(), prefix)[prefix+"."+table]
+	if topic == nil || len(topic.records) != 2*rows {
+		t.Fatalf("the topic has not the %d records that it should have", 2*rows)
+	}
+	for n, r := range topic.records {
+		v := r.value.(rawRecord)
+		row, _ := v.get("after").(rawRecord)
+		if op := map[bool]string{true: "r", false: "c"}[n < rows]; v.get("op") != op || len(row) != width {
+			t.Fatalf("record %d is %v with %d columns, want %s with %d", n, v.get("op"), len(row), op, width)
+		}
+		read = append(read, row)
+	}
+	return read
 }
 
 // serverValueMySQL asks the server for a column.

@@ -8,9 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/headwaterdb/headwater/integration/servers"
 )
@@ -101,7 +98,6 @@ func TestValues_OfPostgreSQLAreWhatTheServerPrints(t *testing.T) {
 }
 
 func checkValuesPostgres(t *testing.T, url, prefix string, columns []pgColumn) {
-	ctx := t.Context()
 	conn := connect(t, url)
 	mustExec(t, conn, `CREATE EXTENSION hstore; CREATE SCHEMA own; CREATE DOMAIN own.amount AS numeric(10,2); CREATE TYPE own.pair AS (a int, b text);
 		CREATE TYPE own.mood AS ENUM ('sad', 'ok', 'very, happy'); CREATE DOMAIN own.feeling AS own.mood`)
@@ -125,45 +121,8 @@ func checkValuesPostgres(t *testing.T, url, prefix string, columns []pgColumn) {
 			mustExec(t, conn, "INSERT INTO own.everything VALUES ("+strings.Join(values, ", ")+")")
 		}
 	}
-	insert(0)
-
-	kafka, registry := servers.Shared(t).Kafka(), servers.Shared(t).Registry()
-	p := newPipeline(t, fmt.Sprintf(`
-name: %[1]s
-source:
-  postgres: {url: %[2]q}
-tables: {include: ["own.*"]}
-topics: {prefix: %[1]s, partitions: 1, replication: 1}
-registry: {url: %[3]q}
-kafka: {brokers: [%[4]q]}
-`, prefix, url, registry.URL, kafka.Bootstrap[0]))
-	p.start("run")
-	reader := newGoldenReader(t, kafka.Bootstrap, registry.URL)
-	await := func(want int) {
-		t.Helper()
-		waitFor(t, p, 4*time.Minute, fmt.Sprintf("%d records", want), func() (bool, error) {
-			n := 0
-			err := reader.each(ctx, prefix, func(*kgo.Record) error { n++; return nil })
-			return n >= want, err
-		})
-	}
-	await(rows)
-	insert(1000)
-	await(2 * rows)
-	p.stop()
-
-	topic := reader.readGolden(ctx, prefix)[prefix+".own.everything"]
-	if topic == nil || len(topic.records) != 2*rows {
-		t.Fatalf("the topic has not the %d records that it should have", 2*rows)
-	}
-	var read []rawRecord
-	for n, r := range topic.records {
-		v := r.value.(rawRecord)
-		row, _ := v.get("after").(rawRecord)
-		if op := map[bool]string{true: "r", false: "c"}[n < rows]; v.get("op") != op || len(row) != 2*len(columns)+1 {
-			t.Fatalf("record %d is %v with %d columns, want %s with %d", n, v.get("op"), len(row), op, 2*len(columns)+1)
-		}
-		read = append(read, row)
+	read := readTwice(t, prefix, fmt.Sprintf("postgres: {url: %q}", url), "own.everything", rows, 2*len(columns)+1, insert)
+	for n, row := range read {
 		for i := range row[1:] {
 			c, got, how := &columns[i/2], row[i+1], columns[i/2].how
 			if array := i%2 == 1; array && !c.arrays {

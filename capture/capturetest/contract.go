@@ -473,10 +473,10 @@ func (c *contract) definition() {
 // replay listens again from r, as far as hs went.
 func (c *contract) replay(r capture.Resume, hs []heard) []heard {
 	c.t.Helper()
-	todo := len(lines(hs))
+	missing := len(lines(hs))
 	return c.listen(r, func(h heard) bool {
-		todo -= len(h.lines)
-		return todo <= 0
+		missing -= len(h.lines)
+		return missing <= 0
 	})
 }
 
@@ -511,10 +511,10 @@ func (c *contract) resume() {
 			break
 		}
 		got := c.listen(h.at, func() func(heard) bool {
-			todo := len(rest)
+			missing := len(rest)
 			return func(h heard) bool {
-				todo -= len(h.lines)
-				return todo <= 0
+				missing -= len(h.lines)
+				return missing <= 0
 			}
 		}())
 		diff(c.t, lines(got), rest)

@@ -168,9 +168,11 @@ func (s *Source) connect(ctx context.Context) (*conn, error) {
 // pinned are settings of every session. net_write_timeout is how long we may be held up
 // by whoever takes our batches, or read a table without a key, before the server gives
 // up: a day. Days that no calendar has are compared like others, where they are keys. Columns
-// that MySQL adds as a primary key are shown, since they are in the log.
+// that MySQL adds as a primary key are shown, since they are in the log. A view waits for the
+// chunk before it, so MariaDB must not end idle transactions.
 const pinned = "SET time_zone = '+00:00', sql_mode = 'ALLOW_INVALID_DATES', net_write_timeout = 86400, wait_timeout = 86400, " +
-	"sql_select_limit = DEFAULT, autocommit = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = ON */"
+	"sql_select_limit = DEFAULT, autocommit = 1 /*!80030 , show_gipk_in_create_table_and_information_schema = ON */" +
+	" /*M!100300 , idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0 */"
 
 // lockWait is the setting by which a session gives up waiting for a table's lock, about which
 // the server says nothing, before that silence is taken for death.

@@ -352,7 +352,7 @@ func (v *view) ask(c *snapshot.Chunk, maxBytes, largest int) bool {
 	underWay := v.cursor.rows()
 	first := underWay == 0 && c.Rows == 0
 	if len(v.cursor.asked) == fetchAhead || largest == 0 && !first {
-		return false // enough for now, or nothing is known of the rows yet
+		return false // enough is under way, or the size of a row is not known
 	}
 	n := min(v.most, chunkRows-c.Rows-underWay)
 	if largest > 0 {

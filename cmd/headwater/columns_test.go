@@ -2,20 +2,16 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	saslplain "github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sr"
-
-	"github.com/headwaterdb/headwater/integration/servers"
 )
 
 // schema is the newest record schema of a subject.
@@ -90,17 +86,10 @@ func TestProgram_ColumnsAreLeftOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.config = strings.Replace(r.config, "name: shop", "name: discreet", 1) // slots have one name per server
-	url := servers.Shared(t).Postgres("").Database(t)
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
+	url, _, do := database(t)
 	exec := func(sql string) {
 		t.Helper()
-		if _, err := conn.Exec(t.Context(), strings.ReplaceAll(sql, "$", marked)); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
+		do(strings.ReplaceAll(sql, "$", marked))
 	}
 	exec(`CREATE TABLE users (id int PRIMARY KEY, password text DEFAULT '$', password_hint text, name text NOT NULL);
 		ALTER TABLE users REPLICA IDENTITY FULL; ALTER TABLE users ALTER password SET STORAGE EXTERNAL;

@@ -235,22 +235,28 @@ func (r *rig) records(t *testing.T) int {
 	return int(now.Records)
 }
 
-// The life of a pipeline, with every command and every page that shows it.
-func TestProgram_CarriesRowsAndShowsWhereItStands(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	url := servers.Shared(t).Postgres("").Database(t)
+// database makes a PostgreSQL database, and runs SQL in it by a connection of its own.
+func database(t *testing.T) (url string, conn *pgx.Conn, exec func(sql string)) {
+	t.Helper()
+	url = servers.Shared(t).Postgres("").Database(t)
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
-	exec := func(sql string) {
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return url, conn, func(sql string) {
 		t.Helper()
 		if _, err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
+}
+
+// The life of a pipeline, with every command and every page that shows it.
+func TestProgram_CarriesRowsAndShowsWhereItStands(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	url, _, exec := database(t)
 	exec("CREATE TABLE orders (id int PRIMARY KEY, item text NOT NULL, amount numeric(10,2))")
 	exec("INSERT INTO orders SELECT n, 'item ' || n, n + 0.5 FROM generate_series(1, 100) n")
 	exec("ALTER TABLE orders REPLICA IDENTITY FULL")
@@ -328,18 +334,7 @@ func TestProgram_CheckpointsAreChangedOnPurpose(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.config = strings.Replace(r.config, "name: shop", "name: amended", 1) // slots have one name per server
-	url := servers.Shared(t).Postgres("").Database(t)
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
-	exec := func(sql string) {
-		t.Helper()
-		if _, err := conn.Exec(t.Context(), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
+	url, conn, exec := database(t)
 	exec("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders VALUES (1), (2); CREATE TABLE notes (id int PRIMARY KEY); INSERT INTO notes VALUES (1)")
 	file := r.file(t, url)
 	command := func(code int, says string, args ...string) {

@@ -131,15 +131,15 @@ func (o *runOptions) run(ctx context.Context, snapshotOnly bool) error {
 
 // limitMemory trades some CPU of the collector for a small process: what a pipeline holds
 // on purpose is bounded by its settings, and the collector gets busier as the heap comes
-// near the limit, 128 MiB by default. The environment's GOMEMLIMIT wins.
+// near the limit, 132 MiB by default. The environment's GOMEMLIMIT wins.
 func limitMemory(cfg *Config) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
 	const rest = 24 << 20 // what belongs to no row
-	// What is on its way to the brokers, what waits for it, and two chunks of a table with
+	// What is on its way to the brokers, what waits for it, and three chunks of a table with
 	// their indexes.
-	rows := int64(cfg.Kafka.BufferBytes) + cfg.Publish.QueueBytes + int64(4*cfg.Snapshot.ChunkBytes+cfg.Snapshot.KeyBytes)
+	rows := int64(cfg.Kafka.BufferBytes) + cfg.Publish.QueueBytes + int64(6*cfg.Snapshot.ChunkBytes+cfg.Snapshot.KeyBytes)
 	debug.SetMemoryLimit(rest + rows)
 }
 

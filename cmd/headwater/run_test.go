@@ -12,13 +12,13 @@ func TestRun_MemoryLimitFollowsTheSettings(t *testing.T) {
 	cfg.setDefaults()
 	t.Setenv("GOMEMLIMIT", "")
 	limitMemory(cfg)
-	if n := debug.SetMemoryLimit(-1); n != 128<<20 {
-		t.Errorf("the limit is %d by default, want 128 MiB", n)
+	if n := debug.SetMemoryLimit(-1); n != 132<<20 {
+		t.Errorf("the limit is %d by default, want 132 MiB", n)
 	}
 	cfg.Kafka.BufferBytes += 200 << 20
 	limitMemory(cfg)
-	if n := debug.SetMemoryLimit(-1); n != 328<<20 {
-		t.Errorf("the limit is %d for a buffer that is larger by 200 MiB, want 328 MiB", n)
+	if n := debug.SetMemoryLimit(-1); n != 332<<20 {
+		t.Errorf("the limit is %d for a buffer that is larger by 200 MiB, want 332 MiB", n)
 	}
 	t.Setenv("GOMEMLIMIT", "1GiB")
 	debug.SetMemoryLimit(1 << 30) // as the runtime does

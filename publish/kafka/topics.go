@@ -106,15 +106,20 @@ type newTopic struct {
 	patience    time.Duration // with a missing topic that is not to be made, and with missing brokers
 }
 
-// pause is the longest between two looks at what the brokers' metadata show.
+// pause is between two attempts at what brokers are often not ready for yet.
 const pause = 20 * time.Millisecond
 
 // ensure is Ensure for any topic.
 func ensure(ctx context.Context, conn *kgo.Client, want newTopic, log *slog.Logger) (kadm.TopicDetail, error) {
 	admin, began := kadm.NewClient(conn), time.Now()
 	created, short, gone := false, 0, missing{topic: want.name, patience: want.patience, log: log}
+	warned := false
 	for looks := 1; ; looks++ {
-		wait := pauseAfter(looks, firstPause, pause)
+		wait := pauseAfter(looks, firstPause, maxPause)
+		if !warned && time.Since(began) > want.patience {
+			warned = true
+			log.Warn("a topic is waited for: the brokers do not show it with a leader for each partition", "topic", want.name)
+		}
 		meta, err := admin.Metadata(ctx, want.name)
 		if err != nil {
 			return kadm.TopicDetail{}, err
